@@ -75,9 +75,13 @@ type batchFailure struct {
 	Result any `json:"result,omitempty"`
 }
 
-// each calls do with every line. It prints results as text as they arrive, or as one document
-// at the end.
-func each[T any](ctx context.Context, a *program, list []line, do func(ctx context.Context, words []string) (*T, error), text func(*printer, *T)) error {
+// each calls do with every line of a file, which [program.readList] reads. It prints results as
+// text as they arrive, or as one document at the end.
+func each[T any](ctx context.Context, a *program, file string, least, most int, takes string, do func(ctx context.Context, words []string) (*T, error), text func(*printer, *T)) error {
+	list, err := a.readList(file, least, most, takes)
+	if err != nil {
+		return err
+	}
 	b := newBatch()
 	for _, l := range list {
 		result, err := do(ctx, l.words)
@@ -93,7 +97,7 @@ func each[T any](ctx context.Context, a *program, list []line, do func(ctx conte
 		case err == nil:
 			b.Results = append(b.Results, result)
 		case result == nil:
-			b.fail(a.progress, l, nil, err)
+			b.fail(a.progress, l, nil, err) // not a nil of type *T, which JSON would have as null
 		default:
 			b.fail(a.progress, l, result, err)
 		}

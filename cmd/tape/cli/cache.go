@@ -93,11 +93,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			info, err := cache.Info(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.print(info, func(p *printer) {
+			return printed(a, func(p *printer, info *remote.Info) {
 				p.f("%s\n  entries     %d, %s\n", info.Repository, info.Entries, show.Bytes(info.Bytes))
 				for _, state := range []remote.State{remote.Usable, remote.Expired, remote.Superseded, remote.Unusable} {
 					p.f("  %-11s %d\n", state, info.States[state])
@@ -105,7 +101,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 				if !info.Oldest.IsZero() {
 					p.f("  from        %s to %s\n", info.Oldest.Format(time.RFC3339), info.Newest.Format(time.RFC3339))
 				}
-			})
+			})(cache.Info(cmd.Context()))
 		},
 	}
 	flags.registerTrust(cmd)
@@ -122,14 +118,10 @@ func (a *program) cacheInfo(ctx context.Context) error {
 		return err
 	}
 	a.closers = append(a.closers, kept.Close)
-	usage, err := kept.Usage(ctx)
-	if err != nil {
-		return err
-	}
-	return a.print(usage, func(p *printer) {
+	return printed(a, func(p *printer, usage store.Usage) {
 		p.f("%s\n  results     %d\n  blobs       %d, %s\n  unfinished  %d, %s\n", usage.Dir,
 			usage.Results, usage.Blobs, show.Bytes(usage.Bytes), usage.Ingests, show.Bytes(usage.IngestBytes))
-	})
+	})(kept.Usage(ctx))
 }
 
 func (a *program) cachePruneCommand() *cobra.Command {
@@ -172,17 +164,13 @@ repository, entries that have expired, are superseded, or cannot be used.`,
 			if cmd.Flags().Changed("older") {
 				of.MaxAge = o.MaxAge
 			}
-			pruned, err := cache.Prune(cmd.Context(), of)
-			if err != nil {
-				return err
-			}
-			return a.print(pruned, func(p *printer) {
+			return printed(a, func(p *printer, pruned *remote.Pruned) {
 				did := "removed"
 				if dryRun {
 					did = "would remove"
 				}
 				p.f("%s %d entries with %s, and left %d\n", did, len(pruned.Removed), show.Bytes(pruned.Bytes), pruned.Left)
-			})
+			})(cache.Prune(cmd.Context(), of))
 		},
 	}
 	cmd.Flags().DurationVar(&o.MaxAge, "older", 30*24*time.Hour, "remove entries that were not used for this long; in a repository, entries that were added this long ago (default: only unusable ones)")
@@ -198,14 +186,10 @@ func (a *program) cachePrune(ctx context.Context, o store.PruneOptions) error {
 	if err != nil {
 		return err
 	}
-	pruned, err := store.Prune(ctx, dir, o)
-	if err != nil {
-		return err
-	}
-	return a.print(pruned, func(p *printer) {
+	return printed(a, func(p *printer, pruned store.Pruned) {
 		p.f("removed %d results, %d blobs and %d unfinished writes: %s\n",
 			pruned.Results, pruned.Blobs, pruned.Ingests, show.Bytes(pruned.Bytes))
-	})
+	})(store.Prune(ctx, dir, o))
 }
 
 // parseSize parses 500MiB, 1GiB, 1000 (bytes); "" is 0.

@@ -38,14 +38,10 @@ bundle, and pushes an index of both. BUNDLE is a bundle.json; - is stdin.
 Without a tag the index can be found by the digest that is printed.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			result, err := a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o app.BundleOptions) (*app.BundleResult, error) {
+			return printed(a, bundleText)(a.bundle(cmd.Context(), args[0], flags, func(ctx context.Context, o app.BundleOptions) (*app.BundleResult, error) {
 				o.NoFallbacks = !fallback
 				return app.PushBundle(ctx, o)
-			})
-			if err != nil {
-				return err
-			}
-			return a.print(result, func(p *printer) { bundleText(p, result) })
+			}))
 		},
 	}
 	flags.register(cmd)
@@ -91,20 +87,16 @@ func (a *program) cnabPullCommand() *cobra.Command {
 		Long: `Writes the bundle byte for byte, and a relocation map from the names of its
 images to those in the repository. The images are not copied.`,
 		Args: argsRange(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			if err := a.checkBundleFiles(files); err != nil {
 				return err
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
-			result, err := app.PullBundle(cmd.Context(), app.PullBundleOptions{Environment: env, Ref: args[0]})
+			result, err := app.PullBundle(ctx, app.PullBundleOptions{Environment: env, Ref: args[0]})
 			if err != nil {
 				return err
 			}
 			return a.bundleOut(result, files)
-		},
+		}),
 	}
 	files.register(cmd, "pulled.json")
 	return cmd

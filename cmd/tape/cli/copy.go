@@ -13,9 +13,8 @@ import (
 
 func (a *program) copyCommand() *cobra.Command {
 	var (
-		file             string
-		check, immutable bool
-		trust            string
+		o    app.CopyOptions
+		file string
 	)
 	cmd := &cobra.Command{
 		Use:         "copy SRC DST",
@@ -31,37 +30,33 @@ registries, OCI layouts and archives. Digests do not change, so signatures
 remain valid. Existing content is not sent again, so an interrupted copy can be
 continued. Other artifacts and images can be copied as well.`,
 		Args: argsRange(0, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			list, err := a.copyList(file, args)
 			if err != nil {
 				return err
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
-			var pairs []app.CopyPair
+			o.Environment = env
 			for _, l := range list {
-				pairs = append(pairs, app.CopyPair{Source: l.words[0], Target: l.words[1]})
+				o.Pairs = append(o.Pairs, app.CopyPair{Source: l.words[0], Target: l.words[1]})
 			}
-			results, err := app.Copy(cmd.Context(), app.CopyOptions{Environment: env, Pairs: pairs, Check: check, Immutable: immutable, Trust: trust})
+			results, err := app.Copy(ctx, o)
 			a.settle()
 			for _, r := range results {
 				a.copyNotes(r)
 			}
 			if file != "" {
-				return a.copied(cmd.Context(), list, results, err)
+				return a.copied(ctx, list, results, err)
 			}
 			if err != nil {
 				return err
 			}
 			return a.print(results[0], func(p *printer) { copyText(p, "copied", results[0]) })
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&file, "from-file", "", "copy what `FILE` lists, one SRC DST per line, concurrently; - is stdin")
-	cmd.Flags().BoolVar(&check, "check", false, checkHelp)
-	cmd.Flags().StringVar(&trust, "trust", "", trustHelp)
-	cmd.Flags().BoolVar(&immutable, "immutable", false, immutableHelp)
+	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
+	cmd.Flags().StringVar(&o.Trust, "trust", "", trustHelp)
+	cmd.Flags().BoolVar(&o.Immutable, "immutable", false, immutableHelp)
 	return cmd
 }
 

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"strings"
 
@@ -21,6 +22,7 @@ const (
 func (a *program) diffCommand() *cobra.Command {
 	var (
 		source       sourceFlags
+		given        app.Options
 		environments string
 	)
 	cmd := &cobra.Command{
@@ -47,7 +49,7 @@ not be compared.`,
 		Args:        argsRange(1, 2),
 		Annotations: map[string]string{formats: "markdown html"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			diff, of, err := a.diff(cmd, &source, environments, args)
+			diff, of, err := a.diff(cmd.Context(), &source, given, environments, args)
 			if err != nil {
 				return &statusError{exitTrouble, err}
 			}
@@ -71,36 +73,34 @@ not be compared.`,
 		},
 	}
 	cmd.Flags().StringVar(&environments, "env", "", "`A..B`: two environments of one application; NAME: the same one of both")
-	source.register(cmd)
-	source.registerImages(cmd)
+	source.register(cmd, &given)
+	source.registerImages(cmd, &given)
 	return cmd
 }
 
 // diff compares what the arguments name.
-func (a *program) diff(cmd *cobra.Command, source *sourceFlags, environments string, args []string) (*app.DiffResult, report.Sides, error) {
-	var o app.DiffOptions
-	env, err := a.environment(cmd.Context())
-	if err != nil {
-		return nil, report.Sides{}, err
+func (a *program) diff(ctx context.Context, source *sourceFlags, given app.Options, environments string, args []string) (_ *app.DiffResult, of report.Sides, err error) {
+	if given.Environment, err = a.environment(ctx); err != nil {
+		return nil, of, err
 	}
-	o.Environment = env
+	o := app.DiffOptions{Environment: given.Environment}
 	from, to, two := strings.Cut(environments, "..")
 	if o.EnvironmentA, o.EnvironmentB = from, from; two {
 		if o.EnvironmentB = to; from == "" || to == "" {
-			return nil, report.Sides{}, usagef("--env %q is not A..B, such as dev..prod", environments)
+			return nil, of, usagef("--env %q is not A..B, such as dev..prod", environments)
 		}
 	}
-	pipeline := source.pipeline
-	source.pipeline = ""
+	pipeline := given.Pipeline
+	given.Pipeline = ""
 	switch {
 	case len(args) == 2 && pipeline != "":
-		return nil, report.Sides{}, usagef("give A and B, or A and --pipeline")
+		return nil, of, usagef("give A and B, or A and --pipeline")
 	case len(args) == 1 && pipeline != "":
 		args = append(args, pipeline)
 	case len(args) == 1 && two:
 		args = append(args, args[0])
 	case len(args) == 1 && !app.IsPipeline(app.PipelineFile):
-		return nil, report.Sides{}, usagef("give A and B, or A --env DEV..PROD: to compare with its pipeline, this folder has no %s", app.PipelineFile)
+		return nil, of, usagef("give A and B, or A --env DEV..PROD: to compare with its pipeline, this folder has no %s", app.PipelineFile)
 	case len(args) == 1:
 		args = append(args, app.PipelineFile)
 	}
@@ -112,24 +112,20 @@ func (a *program) diff(cmd *cobra.Command, source *sourceFlags, environments str
 		if !app.IsSource(args[i]) {
 			continue
 		}
-		s := &app.Options{Environment: env}
-		flags := *source
+		s, sources := given, args[i:i+1]
 		if app.IsPipeline(args[i]) {
-			flags.pipeline = args[i]
-			err = flags.to(s, nil)
-		} else {
-			err = flags.to(s, args[i:i+1])
+			s.Pipeline, sources = args[i], nil
 		}
-		if err == nil {
-			s.Cache, err = a.cache(cmd.Context(), &flags.cache, env)
+		if err = source.to(&s, sources); err == nil {
+			s.Cache, err = a.cache(ctx, &source.cache, o.Environment)
 		}
 		if err != nil {
-			return nil, report.Sides{}, err
+			return nil, of, err
 		}
-		*side.source = s
+		*side.source = &s
 	}
-	diff, err := app.Diff(cmd.Context(), o)
-	of := report.Sides{A: o.A, B: o.B}
+	diff, err := app.Diff(ctx, o)
+	of = report.Sides{A: o.A, B: o.B}
 	if two {
 		of = report.Sides{A: from, B: to}
 	}

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/spf13/cobra"
+
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app"
@@ -31,6 +33,17 @@ func (a *program) environment(ctx context.Context) (app.Environment, error) {
 	a.opened = env
 	a.closers = append(a.closers, env.Close)
 	return *env, nil
+}
+
+// in returns the function of a command that needs the environment.
+func (a *program) in(run func(ctx context.Context, env app.Environment, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		env, err := a.environment(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), env, args)
+	}
 }
 
 // settings returns the settings from the flags.

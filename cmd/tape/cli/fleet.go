@@ -20,6 +20,7 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/internal/report"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -101,15 +102,15 @@ func (a *program) fleetInitCommand() *cobra.Command {
 		Short:   "Find the applications in a folder, and write tape.fleet.yaml",
 		Example: "  tape fleet init\n  tape fleet init ./deploy -O registry.example.com/apps",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Dir = "."
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
+			o.Environment, o.Dir = env, "."
 			if len(args) > 0 {
 				o.Dir = args[0]
 			}
-			return call(cmd.Context(), a, fleet.Init, &o, &o.Environment, func(p *printer, result *fleet.InitResult) {
+			return printed(a, func(p *printer, result *fleet.InitResult) {
 				p.f("%swrote      %s: %d applications; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, result.Applications)
-			})
-		},
+			})(fleet.Init(ctx, o))
+		}),
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY` below which each application gets its own repository")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an existing file")

@@ -36,14 +36,14 @@ func (a *program) imagesCommand() *cobra.Command {
 			if err := a.open(cmd.Context(), &source, &o.Options, args); err != nil {
 				return err
 			}
-			return call(cmd.Context(), a, app.Images, &o, &o.Environment, imagesText)
+			return printed(a, imagesText)(app.Images(cmd.Context(), o))
 		},
 	}
 	cmd.Flags().BoolVar(&noResolve, "no-resolve", false, "do not ask registries")
 	cmd.Flags().StringSliceVar(&classes, "class", nil, "only these classes: pod, crd, indirect (default all)")
-	source.register(cmd)
-	source.registerEnvironments(cmd)
-	source.registerImages(cmd)
+	source.register(cmd, &o.Options)
+	registerEnvironments(cmd, &o.Options)
+	source.registerImages(cmd, &o.Options)
 	return cmd
 }
 

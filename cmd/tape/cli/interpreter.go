@@ -164,11 +164,7 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 				}
 				asked = found
 			}
-			d, err := asked.Describe(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.print(d, func(p *printer) { describeText(p, d) })
+			return printed(a, describeText)(asked.Describe(cmd.Context()))
 		},
 	}
 	cmd.Flags().BoolVar(&write, "write", false, "also write it beside the executable, so that tape can read it without starting the program")
@@ -256,32 +252,26 @@ func (a *program) interpreterCheckCommand() *cobra.Command {
 					return err
 				}
 			}
-			report, err := conformance.CheckBinary(cmd.Context(), path, o, log)
-			if err != nil {
-				return err
-			}
-			if err := a.print(report, func(p *printer) {
-				for _, r := range report.Results {
-					mark, reason := "ok    ", r.Reason
-					if !r.OK {
-						mark = "FAILED"
-					}
-					if reason != "" {
-						reason = ": " + reason
-					}
-					p.f("%s  %s%s\n", mark, r.Check, reason)
+			return printed(a, conformanceText, func(report conformance.Report) error {
+				if report.Err() != nil {
+					return &statusError{code: exitPolicy}
 				}
-			}); err != nil {
-				return err
-			}
-			if report.Err() != nil {
-				return &statusError{code: exitPolicy}
-			}
-			return nil
+				return nil
+			})(conformance.CheckBinary(cmd.Context(), path, o, log))
 		},
 	}
 	cmd.Flags().StringVar(&cases, "cases", "", "`DIR` of cases: sources and their expected manifests (*.txtar)")
 	return cmd
+}
+
+func conformanceText(p *printer, report conformance.Report) {
+	for _, r := range report.Results {
+		mark := "ok    "
+		if !r.OK {
+			mark = "FAILED"
+		}
+		p.f("%s  %s%s\n", mark, r.Check, because(r.Reason))
+	}
 }
 
 // caseFolder opens a folder of cases.

@@ -22,13 +22,10 @@ func (a *program) listCommand() *cobra.Command {
 how many images it has, and whether it has a signature. Use 'tape verify' to
 verify signatures.`,
 		Args: argsRange(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.list(cmd.Context(), args[0]) },
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
+			return printed(a, listText)(app.List(ctx, app.ListOptions{Environment: env, Repository: args[0]}))
+		}),
 	}
-}
-
-func (a *program) list(ctx context.Context, repository string) error {
-	o := app.ListOptions{Repository: repository}
-	return call(ctx, a, app.List, &o, &o.Environment, listText)
 }
 
 func listText(p *printer, r *app.ListResult) {

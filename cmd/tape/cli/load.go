@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/stages/app"
@@ -26,22 +28,19 @@ Existing content is not sent again, so an interrupted load can be continued. The
 manifests still name the repository that they were packed for; tape relocate
 rewrites them.`,
 		Args: argsRange(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if o.Environment, err = a.environment(cmd.Context()); err != nil {
-				return err
-			}
-			o.File = args[0]
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
+			o.Environment, o.File = env, args[0]
 			if len(args) > 1 {
 				o.Repository = args[1]
 			}
-			result, err := app.Load(cmd.Context(), o)
+			result, err := app.Load(ctx, o)
 			if err != nil {
 				return err
 			}
 			a.settle()
 			a.copyNotes(*result)
 			return a.print(result, func(p *printer) { copyText(p, "loaded", *result) })
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, checkHelp)
 	cmd.Flags().StringVar(&o.Trust, "trust", "", trustHelp)

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/stages/app"
 )
 
 func (a *program) loginCommand() *cobra.Command {
@@ -30,16 +32,12 @@ does: with the credential helper in its configuration, or else in the
 configuration itself. Other tools that read docker's configuration are logged in
 as well.`,
 		Args: argsRange(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			secret, err := a.loginSecret(&user, stdin)
 			if err != nil {
 				return err
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
-			account, err := env.Registry.Login(cmd.Context(), args[0], user, secret)
+			account, err := env.Registry.Login(ctx, args[0], user, secret)
 			if err != nil {
 				return err
 			}
@@ -55,7 +53,7 @@ as well.`,
 					p.f("%s did not ask for credentials: they are not checked\n", account.Registry)
 				}
 			})
-		},
+		}),
 	}
 	cmd.Flags().StringVarP(&user, "username", "u", "", "`NAME` of the user (default: ask)")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from stdin")

@@ -47,7 +47,7 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 				return err
 			}
 			if list != "" {
-				if len(args) > 0 || source.manifestDir != "" || source.pipeline != "" || o.Repository != "" || o.Save != "" {
+				if len(args) > 0 || source.manifestDir != "" || o.Pipeline != "" || o.Repository != "" || o.Save != "" {
 					return usagef("--from-file lists what to package, and where to: leave out SOURCE, -O, -p and --save")
 				}
 			} else if err := a.sources(&source, &o.Options, args); err != nil {
@@ -86,18 +86,18 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 			}
 			result, err := app.Package(cmd.Context(), o.PackageOptions)
 			if err != nil {
-				return withUpdateHint(err, o.Update, args)
+				err = withUpdateHint(err, o.Update, args)
 			}
-			return a.print(result, func(p *printer) { packageText(p, result) })
+			return printed(a, packageText)(result, err)
 		},
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` to push to, such as registry.example.com/team/app")
 	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
 	cmd.Flags().StringVar(&as, "as", "tape", "`KIND` of artifact: tape, or cnab for the index of a CNAB bundle, from a bundle.json")
 	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` names, one SOURCE REPOSITORY[:TAG] per line; - is stdin")
-	source.register(cmd)
-	source.registerEnvironments(cmd)
-	source.registerImages(cmd)
+	source.register(cmd, &o.Options)
+	registerEnvironments(cmd, &o.Options)
+	source.registerImages(cmd, &o.Options)
 	cmd.Flags().StringVar(&o.Update, "update", "", "update the lock beside the pipeline: images, interpreters, materials, the `NAME` of an entry, or all")
 	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content, with --key or --keyless")
@@ -124,11 +124,7 @@ func (o *packageFlags) splitTag() error {
 
 // packageList packages the sources in a list, one after the other.
 func (a *program) packageList(ctx context.Context, file string, o packageFlags, source *sourceFlags) error {
-	list, err := a.readList(file, 2, 2, "SOURCE and REPOSITORY[:TAG]")
-	if err != nil {
-		return err
-	}
-	return each(ctx, a, list, func(ctx context.Context, words []string) (*app.PackageResult, error) {
+	return each(ctx, a, file, 2, 2, "SOURCE and REPOSITORY[:TAG]", func(ctx context.Context, words []string) (*app.PackageResult, error) {
 		one := o
 		one.Sources, one.Repository = nil, words[1]
 		if err := one.splitTag(); err != nil {

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
-	"github.com/taped-dev/tape/stages/app"
 )
 
 // print ends the live view and writes a result to stdout: v as JSON or YAML, or what text prints.
@@ -41,18 +39,20 @@ func (a *program) print(v any, text func(*printer)) error {
 	return err
 }
 
-// call opens the environment, calls a function of the library with options that have it in
-// env, and prints the result.
-func call[O, R any](ctx context.Context, a *program, verb func(context.Context, O) (R, error), o *O, env *app.Environment, text func(*printer, R)) error {
-	var err error
-	if *env, err = a.environment(ctx); err != nil {
+// printed returns a function that prints what a function of the library returned, unless that
+// is an error, and then checks it: a result may mean another exit status.
+func printed[R any](a *program, text func(*printer, R), checks ...func(R) error) func(R, error) error {
+	return func(result R, err error) error {
+		if err == nil {
+			err = a.print(result, func(p *printer) { text(p, result) })
+		}
+		for _, check := range checks {
+			if err == nil {
+				err = check(result)
+			}
+		}
 		return err
 	}
-	result, err := verb(ctx, *o)
-	if err != nil {
-		return err
-	}
-	return a.print(result, func(p *printer) { text(p, result) })
 }
 
 // text writes text to stdout.

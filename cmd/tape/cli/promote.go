@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -29,21 +30,18 @@ verification fails, if REF is older than the root that the tag leads to, or if
 an earlier record was changed. The key of the promoter must not be the one that
 signed REF. A second run changes nothing.`,
 		Args: argsRange(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			o.Source, o.Target = args[0], args[1]
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) (err error) {
+			o.Environment, o.Source, o.Target = env, args[0], args[1]
 			if o.Key == "" && o.Trust == "" {
 				return usagef("REF is verified first: give the public key of its signer, --signed-by FILE, or --trust FILE")
 			}
 			if err := sign.check(); err != nil {
 				return err
 			}
-			if o.Environment, err = a.environment(cmd.Context()); err != nil {
+			if o.Signer, err = a.signWith(ctx, env, sign); err != nil {
 				return err
 			}
-			if o.Signer, err = a.signWith(cmd.Context(), o.Environment, sign); err != nil {
-				return err
-			}
-			result, err := app.Promote(cmd.Context(), o)
+			result, err := app.Promote(ctx, o)
 			a.settle()
 			if err != nil {
 				return err
@@ -55,7 +53,7 @@ signed REF. A second run changes nothing.`,
 				fmt.Fprintf(a.Err, "note: the manifests still point to %s\n", result.PointsTo)
 			}
 			return a.print(result, func(p *printer) { promoteText(p, result) })
-		},
+		}),
 	}
 	promoteFlags(cmd, &o, &sign, "REF", "the record")
 	return cmd

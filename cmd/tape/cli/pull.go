@@ -4,6 +4,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 
@@ -29,7 +30,7 @@ be empty; --force replaces its content. With --key the application is first
 verified like tape verify, and exactly the verified manifests are written. If
 the verification fails, nothing is written and the exit status is 3.`,
 		Args: argsRange(0, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) (err error) {
 			if image == "" && len(args) > 0 {
 				image, args = args[0], args[1:]
 			}
@@ -39,7 +40,6 @@ the verification fails, nothing is written and the exit status is 3.`,
 			if len(args) > 0 {
 				return usagef("unexpected argument %q", args[0])
 			}
-			var err error
 			if o.Ref, err = oneReference(image, nil); err != nil {
 				return err
 			}
@@ -51,10 +51,6 @@ the verification fails, nothing is written and the exit status is 3.`,
 					return err
 				}
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
 			o.Environment, o.Dir = env, dir
 			if o.Attestations == "-" {
 				if a.flags.output != "text" {
@@ -62,7 +58,7 @@ the verification fails, nothing is written and the exit status is 3.`,
 				}
 				o.Writer = a.Out
 			}
-			result, err := app.Pull(cmd.Context(), o)
+			result, err := app.Pull(ctx, o)
 			if err != nil {
 				return err
 			}
@@ -92,7 +88,7 @@ the verification fails, nothing is written and the exit status is 3.`,
 				}
 				p.f("deploy it with: kubectl apply -R -f %s\n", dir)
 			})
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVarP(&image, "image", "I", "", "the reference, the same as REF")

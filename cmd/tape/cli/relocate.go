@@ -34,7 +34,7 @@ image gets its own repository, named after it; --naming single copies all of
 them into one. With -O a new application is made, which contains the images and
 records what it was made from.`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) (err error) {
 			if list != "" && (len(args) > 0 || o.Mapping != "" || o.Manifests != "") {
 				return usagef("--from-file lists what to relocate: leave out SRC, --mapping and --manifests-out")
 			}
@@ -50,19 +50,15 @@ records what it was made from.`,
 			if o.Repository == "" && len(o.Tags) > 0 {
 				return usagef("--tag requires -O")
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
 			o.Environment = env
 			if list != "" {
-				return a.relocateList(cmd.Context(), list, o, &source)
+				return a.relocateList(ctx, list, o, &source)
 			}
 			o.Source = args[0]
 			if err := source.to(&o.Options, args); err != nil {
 				return err
 			}
-			result, err := app.Relocate(cmd.Context(), o)
+			result, err := app.Relocate(ctx, o)
 			if err != nil {
 				return err
 			}
@@ -71,7 +67,7 @@ records what it was made from.`,
 				fmt.Fprintln(a.Err, "note: the images are copied, but no manifest refers to the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
 			}
 			return a.print(result, func(p *printer) { relocateText(p, result) })
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&list, "from-file", "", "relocate what `LIST` names, one SRC [REPOSITORY[:TAG]] per line; - is stdin")
@@ -84,9 +80,9 @@ records what it was made from.`,
 	f.BoolVar(&o.Force, "force", false, "replace what is in --manifests-out")
 	f.StringVar(&o.Trust, "trust", "", trustHelp)
 	f.BoolVar(&o.Immutable, "immutable", false, immutableHelp)
-	source.register(cmd)
-	source.registerEnvironments(cmd)
-	source.registerImages(cmd)
+	source.register(cmd, &o.Options)
+	registerEnvironments(cmd, &o.Options)
+	source.registerImages(cmd, &o.Options)
 	return cmd
 }
 
@@ -104,11 +100,7 @@ func outputTag(output string, tags []string) (string, []string, error) {
 
 // relocateList relocates the applications in a list, one after the other.
 func (a *program) relocateList(ctx context.Context, file string, o app.RelocateOptions, source *sourceFlags) error {
-	list, err := a.readList(file, 1, 2, "SRC and, if it differs from -O, REPOSITORY[:TAG]")
-	if err != nil {
-		return err
-	}
-	return each(ctx, a, list, func(ctx context.Context, words []string) (*app.RelocateResult, error) {
+	return each(ctx, a, file, 1, 2, "SRC and, if it differs from -O, REPOSITORY[:TAG]", func(ctx context.Context, words []string) (*app.RelocateResult, error) {
 		one := o
 		one.Sources, one.Source = nil, words[0]
 		if len(words) > 1 {

@@ -49,7 +49,7 @@ func (a *program) renderCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.Out, "out", "", "`DIR` to write the files to (created, or empty)")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace what is in --out")
-	source.register(cmd)
-	source.registerEnvironments(cmd)
+	source.register(cmd, &o.Options)
+	registerEnvironments(cmd, &o.Options)
 	return cmd
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 
 	"github.com/spf13/cobra"
 
@@ -35,19 +36,15 @@ are not cloned. The exit status is 0 if the roots are the same, and 1 if they
 differ; the first difference is shown. --attest attaches a signed statement of
 either result to the root; its key must not be the one that signed the root.`,
 		Args: argsRange(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) (err error) {
 			switch err := sign.check(); {
 			case attest && err != nil:
 				return err
 			case !attest && sign != signFlags{}:
 				return usagef("flags for signing require --attest")
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
 			if attest {
-				if o.Signer, err = a.signWith(cmd.Context(), env, sign); err != nil {
+				if o.Signer, err = a.signWith(ctx, env, sign); err != nil {
 					return err
 				}
 			}
@@ -58,18 +55,13 @@ either result to the root; its key must not be the one that signed the root.`,
 			if o.Args, err = arguments(given); err != nil {
 				return err
 			}
-			result, err := app.Reproduce(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			if err := a.print(result, func(p *printer) { reproduceText(p, result) }); err != nil {
-				return err
-			}
-			if !result.Same {
-				return &statusError{code: exitDiffers}
-			}
-			return nil
-		},
+			return printed(a, reproduceText, func(r *app.ReproduceResult) error {
+				if !r.Same {
+					return &statusError{code: exitDiffers}
+				}
+				return nil
+			})(app.Reproduce(ctx, o))
+		}),
 	}
 	cmd.Flags().BoolVar(&o.Clone, "clone", false, "clone the commit from the URL in the provenance")
 	cmd.Flags().BoolVar(&attest, "attest", false, "sign a statement of the result, and attach it to the root")

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,11 +28,11 @@ FILE.partial, which --resume continues. FILE - is stdout. With --platform the
 other platforms of images are left out: such a file is for nodes, and cannot be
 loaded into a registry.`,
 		Args: argsRange(0, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			if len(args) != 2 {
 				return usagef("save takes REF and FILE, such as registry.example.com/team/app:v1.2.3 app.tar")
 			}
-			o.Ref, o.File = args[0], args[1]
+			o.Environment, o.Ref, o.File = env, args[0], args[1]
 			if o.File == "-" {
 				if o.Resume {
 					return usagef("--resume requires a file, and cannot be combined with stdout")
@@ -41,7 +42,7 @@ loaded into a registry.`,
 				}
 				o.File, o.Writer = "", a.Out
 			}
-			return call(cmd.Context(), a, app.Save, &o, &o.Environment, func(p *printer, r *app.SaveResult) {
+			return printed(a, func(p *printer, r *app.SaveResult) {
 				if o.Writer != nil {
 					return // stdout has the archive
 				}
@@ -50,8 +51,8 @@ loaded into a registry.`,
 					p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
 				}
 				p.f("signed    %d signatures are with it\n", r.Signatures)
-			})
-		},
+			})(app.Save(ctx, o))
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Platform, "platform", "", "save only `OS/ARCH` of images")

@@ -40,12 +40,14 @@ Signing again with the same key changes nothing. With --keyless the signer's
 identity is in a certificate of Sigstore, and becomes public if the transparency
 log is public.`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) (err error) {
 			if prefix != "" {
 				if flags != (signFlags{}) || len(args) > 0 || o.BundleOut != "" {
 					return usagef("--generate-key cannot be combined with anything else: generate the keys first, then sign with them")
 				}
-				return a.generateKey(cmd.Context(), prefix)
+				return printed(a, func(p *printer, pair *app.KeyResult) {
+					p.f("private key %s (keep it to yourself)\npublic key  %s\n", pair.Private, pair.Public)
+				})(app.GenerateKey(ctx, app.KeyOptions{Prefix: prefix, Password: a.password}))
 			}
 			switch {
 			case list != "" && (len(args) > 0 || o.BundleOut != ""):
@@ -60,25 +62,19 @@ log is public.`,
 			if err := flags.check(); err != nil {
 				return err
 			}
-			if o.Environment, err = a.environment(cmd.Context()); err != nil {
-				return err
-			}
-			if o.Signer, err = a.signWith(cmd.Context(), o.Environment, flags); err != nil {
+			o.Environment = env
+			if o.Signer, err = a.signWith(ctx, env, flags); err != nil {
 				return err
 			}
 			if list != "" {
-				lines, err := a.readList(list, 1, 1, "REF")
-				if err != nil {
-					return err
-				}
-				return each(cmd.Context(), a, lines, func(ctx context.Context, words []string) (*app.SignResult, error) {
+				return each(ctx, a, list, 1, 1, "REF", func(ctx context.Context, words []string) (*app.SignResult, error) {
 					one := o
 					one.Ref = words[0]
 					return app.Sign(ctx, one)
 				}, signText)
 			}
-			return call(cmd.Context(), a, app.Sign, &o, &o.Environment, signText)
-		},
+			return printed(a, signText)(app.Sign(ctx, o))
+		}),
 	}
 	f := cmd.Flags()
 	flags.register(f)
@@ -184,16 +180,6 @@ func signText(p *printer, r *app.SignResult) {
 	if r.Bundle != "" {
 		p.f("%-9s %s\n", "bundle", r.Bundle)
 	}
-}
-
-func (a *program) generateKey(ctx context.Context, prefix string) error {
-	pair, err := app.GenerateKey(ctx, app.KeyOptions{Prefix: prefix, Password: a.password})
-	if err != nil {
-		return err
-	}
-	return a.print(pair, func(p *printer) {
-		p.f("private key %s (keep it to yourself)\npublic key  %s\n", pair.Private, pair.Public)
-	})
 }
 
 // signer opens the key that signs.

@@ -24,26 +24,16 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// sourceFlags are the flags of images, render and package that select what to render, and how.
+// sourceFlags are those flags of images, render and package that are not options as they are.
 type sourceFlags struct {
-	manifestDir   string
-	pipeline      string
-	args          []string
-	environments  []string
-	interpreter   string
-	options       []string
-	optionsFile   string
-	deterministic bool
-	skipInvalid   bool
-	skipSealed    bool
-	noCache       bool
-	cache         cacheFlags
-	audit         string
-	strict        bool
-	locked        bool
-	platform      string
-	related       string
-	from          placeFlags
+	manifestDir string
+	args        []string
+	interpreter string
+	options     []string
+	optionsFile string
+	cache       cacheFlags
+	audit       string
+	from        placeFlags
 
 	// spelled has the values of each of the spellings, and namespace whether it is created.
 	spelled         [len(spellings)][]string
@@ -70,15 +60,16 @@ var spellings = [...]struct {
 }
 
 // registerEnvironments registers --env, except for diff, which has its own.
-func (f *sourceFlags) registerEnvironments(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.environments, "env", nil, "only environment `NAME` of the pipeline (repeats; default all)")
+func registerEnvironments(cmd *cobra.Command, o *app.Options) {
+	cmd.Flags().StringArrayVar(&o.Environments, "env", nil, "only environment `NAME` of the pipeline (repeats; default all)")
 }
 
-func (f *sourceFlags) register(cmd *cobra.Command) {
+// register registers the flags that select what to render, and how, of which some set o.
+func (f *sourceFlags) register(cmd *cobra.Command, o *app.Options) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVarP(&f.manifestDir, "manifest-dir", "D", "", "`DIR` of the source, the same as SOURCE")
-	f.registerPipeline(cmd)
+	f.registerPipeline(cmd, o)
 	fl.StringVar(&f.interpreter, "interpreter", "", "`NAME` of the interpreter (default: detected by the files)")
 	fl.StringArrayVar(&f.options, "set-option", nil, "`K=V` option of the interpreter (repeats, also for the items of a list)")
 	fl.StringVar(&f.optionsFile, "options-file", "", "`FILE` of options for the interpreter, YAML or JSON")
@@ -86,41 +77,40 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 		fl.StringArrayVarP(&f.spelled[i], s.flag, s.short, nil, s.usage)
 	}
 	fl.BoolVar(&f.createNamespace, "create-namespace", false, "helm: add the Namespace object")
-	fl.BoolVar(&f.deterministic, "deterministic", false, "render twice, and fail if the results differ")
-	fl.BoolVar(&f.skipInvalid, "skip-invalid", false, "leave out files that do not parse")
-	fl.BoolVar(&f.skipSealed, "skip-sealed", false, "accept that images are not pinned in objects sealed by sops or a signature")
-	fl.BoolVar(&f.noCache, "no-cache", false, "render again, without the cache")
+	fl.BoolVar(&o.Deterministic, "deterministic", false, "render twice, and fail if the results differ")
+	fl.BoolVar(&o.SkipInvalid, "skip-invalid", false, "leave out files that do not parse")
+	fl.BoolVar(&o.SkipSealed, "skip-sealed", false, "accept that images are not pinned in objects sealed by sops or a signature")
+	fl.BoolVar(&o.NoCache, "no-cache", false, "render again, without the cache")
 	f.cache.register(cmd)
 	fl.StringVar(&f.audit, "audit", "", "render `PERCENT` of the cached results again, such as 1%, and fail on a difference")
-	fl.BoolVar(&f.strict, "strict", false, "treat warnings as errors")
-	fl.BoolVar(&f.locked, "locked", false, "fail if anything differs from the lock (tape.lock of tape.yaml)")
+	fl.BoolVar(&o.Strict, "strict", false, "treat warnings as errors")
+	fl.BoolVar(&o.Locked, "locked", false, "fail if anything differs from the lock (tape.lock of tape.yaml)")
 }
 
 // registerPipeline registers the flags that select the pipeline.
-func (f *sourceFlags) registerPipeline(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.pipeline, "pipeline", "p", "", "pipeline `FILE` (default: tape.yaml of this folder, without a SOURCE)")
+func (f *sourceFlags) registerPipeline(cmd *cobra.Command, o *app.Options) {
+	cmd.Flags().StringVarP(&o.Pipeline, "pipeline", "p", "", "pipeline `FILE` (default: tape.yaml of this folder, without a SOURCE)")
 	cmd.Flags().StringArrayVar(&f.args, "arg", nil, "`K=V` for an argument of the pipeline (repeats)")
 }
 
-func (f *sourceFlags) registerImages(cmd *cobra.Command) {
+func (f *sourceFlags) registerImages(cmd *cobra.Command, o *app.Options) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.platform, "platform", "", "pack only platform `OS/ARCH` of every image")
+	fl.StringVar(&o.Platform, "platform", "", "pack only platform `OS/ARCH` of every image")
 	f.from.register(cmd)
-	fl.StringVar(&f.related, "related", "default", "`WHAT` to pack of the artifacts attached to images: default (signatures, attestations, SBOMs), all or none")
+	fl.StringVar(&o.Related, "related", "default", "`WHAT` to pack of the artifacts attached to images: default (signatures, attestations, SBOMs), all or none")
 }
 
-// to sets the options from the flags and the arguments.
+// to completes the options, of which flags are set, from the other flags and the arguments.
 func (f *sourceFlags) to(o *app.Options, args []string) error {
 	if f.manifestDir != "" {
 		args = append([]string{f.manifestDir}, args...)
 	}
-	if len(args) > 0 && f.pipeline != "" {
+	if len(args) > 0 && o.Pipeline != "" {
 		return usagef("give a SOURCE or --pipeline, not both")
 	}
-	if len(args) > 0 && len(f.environments) > 0 {
+	if len(args) > 0 && len(o.Environments) > 0 {
 		return usagef("--env selects an environment of a pipeline: leave out SOURCE")
 	}
-	o.Pipeline, o.Environments = f.pipeline, f.environments
 	if len(args) == 0 && o.Pipeline == "" {
 		if _, err := os.Stat(app.PipelineFile); err != nil {
 			return usagef("no SOURCE given, and this folder has no %s: name a folder, such as ./kustomize, or write one with 'tape pipeline init'", app.PipelineFile)
@@ -151,16 +141,14 @@ func (f *sourceFlags) to(o *app.Options, args []string) error {
 		return err
 	}
 	o.Version = readVersion().Version
-	o.Deterministic, o.SkipInvalid, o.SkipSealed, o.NoCache = f.deterministic, f.skipInvalid, f.skipSealed, f.noCache
 	if f.audit != "" {
 		if o.Audit, err = app.ParsePercent(f.audit); err != nil {
 			return usagef("--audit %w", err)
 		}
-		if f.noCache {
+		if o.NoCache {
 			return usagef("--audit and --no-cache cannot be combined: without the cache there is nothing to check")
 		}
 	}
-	o.Strict, o.Locked, o.Platform, o.Related = f.strict, f.locked, f.platform, f.related
 	return nil
 }
 

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,27 +36,18 @@ lists for each rule what it applies to, and whether it is satisfied. The exit
 status is 3 if a rule is not satisfied, or if the verification of the
 application fails.`,
 		Args: argsRange(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			o := app.TrustOptions{Environment: env, File: args[0]}
 			if len(args) > 1 {
 				o.Ref = args[1]
 			}
-			result, err := app.CheckTrust(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			if err := a.print(result, func(p *printer) { trustText(p, result) }); err != nil {
-				return err
-			}
-			if i := slices.IndexFunc(result.Links, func(l app.VerifiedLink) bool { return !l.OK }); i >= 0 {
-				return &statusError{exitPolicy, fmt.Errorf("%s is not trusted: %s: %s", o.Ref, result.Links[i].Name, result.Links[i].Reason)}
-			}
-			return nil
-		},
+			return printed(a, trustText, func(r *app.TrustResult) error {
+				if i := slices.IndexFunc(r.Links, func(l app.VerifiedLink) bool { return !l.OK }); i >= 0 {
+					return &statusError{exitPolicy, fmt.Errorf("%s is not trusted: %s: %s", o.Ref, r.Links[i].Name, r.Links[i].Reason)}
+				}
+				return nil
+			})(app.CheckTrust(ctx, o))
+		}),
 	}
 }
 

@@ -47,7 +47,7 @@ passed or failed, and attaches it to the root. The signer must not be that of
 the application. With --summary the latest summary of that key is accepted
 instead of verifying the chain; it must have passed, with the policy of --trust.`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) (err error) {
 			switch {
 			case list != "" && (len(args) > 0 || o.Bundle != ""):
 				return usagef("--from-file lists what to verify: leave out REF and --bundle")
@@ -71,9 +71,7 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 			if err := cmp.Or(checkIdentity(o.SummaryIdentity, "summary-"), checkIdentity(o.ImageIdentity, "image-")); err != nil {
 				return err
 			}
-			if o.Environment, err = a.environment(cmd.Context()); err != nil {
-				return err
-			}
+			o.Environment = env
 			verify := func(ctx context.Context, o app.VerifyOptions) (*app.AttestResult, error) {
 				result, err := app.Verify(ctx, o)
 				if err != nil {
@@ -82,7 +80,7 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 				return &app.AttestResult{VerifyResult: *result}, nil
 			}
 			if attest.attest {
-				if attest.o.Signer, err = a.signWith(cmd.Context(), o.Environment, attest.sign); err != nil {
+				if attest.o.Signer, err = a.signWith(ctx, env, attest.sign); err != nil {
 					return err
 				}
 				verify = func(ctx context.Context, o app.VerifyOptions) (*app.AttestResult, error) {
@@ -92,17 +90,18 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 				}
 			}
 			if list != "" {
-				return a.verifyList(cmd.Context(), list, o, verify)
+				return each(ctx, a, list, 1, 1, "REF", func(ctx context.Context, words []string) (*app.AttestResult, error) {
+					one := o
+					one.Ref = words[0]
+					result, err := verify(ctx, one)
+					if err != nil {
+						return nil, err
+					}
+					return result, verified(one.Ref, result)
+				}, verifyText)
 			}
-			result, err := verify(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			if err := a.print(result, func(p *printer) { verifyText(p, result) }); err != nil {
-				return err
-			}
-			return verified(o.Ref, result)
-		},
+			return printed(a, verifyText, func(r *app.AttestResult) error { return verified(o.Ref, r) })(verify(ctx, o))
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Key, "key", "", "public key that signed the application (with --attest: private key to sign the summary): `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
@@ -199,23 +198,6 @@ func verified(ref string, r *app.AttestResult) error {
 		return &statusError{exitPolicy, fmt.Errorf("%s is not verified: %s: %s%s", ref, link.Name, link.Reason, hint)}
 	}
 	return nil
-}
-
-// verifyList verifies the applications of a list, one after the other.
-func (a *program) verifyList(ctx context.Context, file string, o app.VerifyOptions, verify func(context.Context, app.VerifyOptions) (*app.AttestResult, error)) error {
-	list, err := a.readList(file, 1, 1, "REF")
-	if err != nil {
-		return err
-	}
-	return each(ctx, a, list, func(ctx context.Context, words []string) (*app.AttestResult, error) {
-		one := o
-		one.Ref = words[0]
-		result, err := verify(ctx, one)
-		if err != nil {
-			return nil, err
-		}
-		return result, verified(one.Ref, result)
-	}, verifyText)
 }
 
 // proofText describes the signature of a link: authority, identity, issuer, log and time.

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -26,13 +27,13 @@ func (a *program) viewCommand() *cobra.Command {
   tape view registry.example.com/team/podinfo:v1.2.3 -o html > podinfo.html
   tape view archive:podinfo.tar -o json`,
 		Args: argsRange(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			ref, err := oneReference(image, args)
 			if err != nil {
 				return err
 			}
 			if app.IsRepository(ref) && !manifests && !statements && a.flags.output != "html" {
-				return a.list(cmd.Context(), ref)
+				return printed(a, listText)(app.List(ctx, app.ListOptions{Environment: env, Repository: ref}))
 			}
 			if only != "" && statements {
 				return usagef("--statements cover the whole application: leave out --env")
@@ -40,26 +41,22 @@ func (a *program) viewCommand() *cobra.Command {
 			if manifests && statements {
 				return usagef("--manifests and --statements cannot be combined")
 			}
-			env, err := a.environment(cmd.Context())
-			if err != nil {
-				return err
-			}
 			o := app.ViewOptions{Environment: env, Ref: ref, Env: only, Data: a.flags.output == "html"}
 			switch {
 			case manifests:
-				result, err := app.Manifests(cmd.Context(), o)
+				result, err := app.Manifests(ctx, o)
 				if err != nil {
 					return err
 				}
 				return result.WriteStream(a.data())
 			case statements:
-				list, err := app.Statements(cmd.Context(), o)
+				list, err := app.Statements(ctx, o)
 				if err != nil {
 					return err
 				}
 				return artifact.WriteStatements(a.data(), list)
 			}
-			view, err := app.View(cmd.Context(), o)
+			view, err := app.View(ctx, o)
 			if err != nil {
 				return err
 			}
@@ -69,7 +66,7 @@ func (a *program) viewCommand() *cobra.Command {
 			return a.print(view, func(p *printer) {
 				p.by(func(w io.Writer) error { return show.WriteText(w, view, a.width()) })
 			})
-		},
+		}),
 	}
 	cmd.Flags().StringVarP(&image, "image", "I", "", "the reference, the same as REF")
 	cmd.Flags().StringVar(&only, "env", "", "show only environment `NAME`")

@@ -22,7 +22,7 @@ const (
 
 // SVG draws a graph as a self-contained picture: the inputs of a node are to its left. It
 // follows the reader's light or dark colors.
-func SVG(g *engine.Graph) []byte {
+func SVG(g *engine.Graph) string {
 	nodes := g.Nodes()
 	needs := make([][]int, len(nodes)) // inputs of a node, each once
 	for _, e := range edges(g) {
@@ -86,5 +86,5 @@ func SVG(g *engine.Graph) []byte {
 			at.x, at.y, at.width, svgBoxHeight, at.x+at.width/2, at.y+svgBoxHeight/2+5, html.EscapeString(n.Name))
 	}
 	b.WriteString("</svg>\n")
-	return []byte(b.String())
+	return b.String()
 }

@@ -22,7 +22,7 @@ func TestSVG(t *testing.T) {
 		t.Fatal(err)
 	}
 	counts := map[string]int{}
-	dec := xml.NewDecoder(strings.NewReader(string(SVG(g))))
+	dec := xml.NewDecoder(strings.NewReader(SVG(g)))
 	for {
 		token, err := dec.Token()
 		if errors.Is(err, io.EOF) {
