@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unique"
 
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
@@ -388,14 +389,12 @@ func hideValues(fields []FieldChange) {
 	}
 }
 
-// diffFields returns what differs between two values, in order. It takes from cells what
-// comparing lists costs, and from room the length of what it returns.
+// diffFields returns what differs between two values, which were decoded from JSON, in order.
+// It takes from cells what comparing lists costs, and from room the length of what it returns.
 func diffFields(a, b any, cells, room *int) ([]FieldChange, error) {
 	d := fieldsDiff{cells: cells, room: room}
-	if err := d.values(nil, a, b); err != nil {
-		return nil, err
-	}
-	return d.changes, nil
+	d.values(nil, a, b)
+	return d.changes, d.err
 }
 
 // spot is the position of a value in an object; nil is the object itself.
@@ -445,66 +444,58 @@ func (p *spot) path() string {
 	return p.key
 }
 
-// fieldsDiff collects changes.
+// fieldsDiff collects changes, up to an error.
 type fieldsDiff struct {
 	changes []FieldChange
 	cells   *int // left for tables
 	room    *int // left for the text of changes, in bytes
+	err     error
 }
 
 // values compares the values at a spot. Items of lists are matched by their names (containers,
 // variables, ports), or else by the longest common sequence, such as arguments. So an item that
 // was moved or inserted does not change the others.
-func (d *fieldsDiff) values(at *spot, a, b any) error {
+func (d *fieldsDiff) values(at *spot, a, b any) {
+	if d.err != nil {
+		return
+	}
 	switch x := a.(type) {
 	case map[string]any:
 		if y, ok := b.(map[string]any); ok {
-			return d.maps(at, x, y)
+			d.maps(at, x, y)
+			return
 		}
 	case []any:
 		if y, ok := b.([]any); ok {
 			if key := identity(x, y); key != "" {
-				return d.named(at, x, y, key)
+				d.named(at, x, y, key)
+			} else {
+				d.sequence(at, x, y)
 			}
-			return d.sequence(at, x, y)
+			return
 		}
 	}
-	if reflect.DeepEqual(a, b) {
-		return nil
+	if !reflect.DeepEqual(a, b) {
+		d.record(at, &a, &b)
 	}
-	return d.record(at, &a, &b)
 }
 
-func (d *fieldsDiff) maps(at *spot, x, y map[string]any) error {
+func (d *fieldsDiff) maps(at *spot, x, y map[string]any) {
 	for _, k := range keysOf(x, y) {
-		from, to := x[k], y[k]
-		has, will := from != nil, to != nil // a cluster drops null
-		var err error
-		switch {
-		case !has && !will:
-		case at != nil && at.key == "metadata" && (k == "labels" || k == "annotations") && (!has || !will):
-			// Label by label, as if the other side had some.
-			err = d.values(at.member(k), orNone(from), orNone(to))
-		case !has:
-			err = d.record(at.member(k), nil, &to)
-		case !will:
-			err = d.record(at.member(k), &from, nil)
+		from, to, none := x[k], y[k], any(map[string]any{})
+		switch { // a cluster drops null
+		case from == nil && to == nil:
+		case at != nil && at.key == "metadata" && (k == "labels" || k == "annotations"):
+			// Label by label, even if one side has none.
+			d.values(at.member(k), cmp.Or(from, none), cmp.Or(to, none))
+		case from == nil:
+			d.record(at.member(k), nil, &to)
+		case to == nil:
+			d.record(at.member(k), &from, nil)
 		default:
-			err = d.values(at.member(k), from, to)
-		}
-		if err != nil {
-			return err
+			d.values(at.member(k), from, to)
 		}
 	}
-	return nil
-}
-
-// orNone returns labels; an empty map if there are none.
-func orNone(labels any) any {
-	if labels == nil {
-		return map[string]any{}
-	}
-	return labels
 }
 
 // identities are the fields that tell items of a Kubernetes list apart, the
@@ -546,7 +537,7 @@ func itemName(v any) (string, bool) {
 	return "", false
 }
 
-func (d *fieldsDiff) named(at *spot, x, y []any, key string) error {
+func (d *fieldsDiff) named(at *spot, x, y []any, key string) {
 	nx, ny := nameItems(x, key), nameItems(y, key)
 	gone, came := missing(nx, ny), missing(ny, nx)
 	if len(gone) == 1 && len(came) == 1 && alike(x[nx[gone[0]]], y[ny[came[0]]]) {
@@ -555,26 +546,18 @@ func (d *fieldsDiff) named(at *spot, x, y []any, key string) error {
 	}
 	for i, item := range x {
 		name, _ := itemName(item.(map[string]any)[key])
-		var err error
 		if j, both := ny[name]; both {
-			err = d.values(at.item(i, name), item, y[j])
+			d.values(at.item(i, name), item, y[j])
 		} else {
-			err = d.record(at.item(i, name), &item, nil)
-		}
-		if err != nil {
-			return err
+			d.record(at.item(i, name), &item, nil)
 		}
 	}
 	for j, item := range y {
 		name, _ := itemName(item.(map[string]any)[key])
-		if _, both := nx[name]; both {
-			continue
-		}
-		if err := d.record(at.item(j, name), nil, &item); err != nil {
-			return err
+		if _, both := nx[name]; !both {
+			d.record(at.item(j, name), nil, &item)
 		}
 	}
-	return nil
 }
 
 // missing returns the names that only the first index has.
@@ -648,7 +631,7 @@ const (
 	maxCells = 1 << 26
 )
 
-func (d *fieldsDiff) sequence(at *spot, x, y []any) error {
+func (d *fieldsDiff) sequence(at *spot, x, y []any) {
 	// What both begin and end with needs no table.
 	start, n, m := 0, len(x), len(y)
 	for start < min(n, m) && reflect.DeepEqual(x[start], y[start]) {
@@ -660,92 +643,56 @@ func (d *fieldsDiff) sequence(at *spot, x, y []any) error {
 	i, j := start, start
 	if cells := (n - start) * (m - start); cells <= longest && cells <= *d.cells {
 		*d.cells -= cells
-		common, err := commonSequence(x[start:n], y[start:m])
-		if err != nil {
-			return err
-		}
-		for _, pair := range common {
-			if err := d.run(at, x, y, i, start+pair[0], j, start+pair[1]); err != nil {
-				return err
-			}
+		for _, pair := range sequence.Common(comparables(x[start:n]), comparables(y[start:m])) {
+			d.run(at, x, y, i, start+pair[0], j, start+pair[1])
 			i, j = start+pair[0]+1, start+pair[1]+1
 		}
 	}
-	return d.run(at, x, y, i, n, j, m)
+	d.run(at, x, y, i, n, j, m)
 }
 
 // run compares x[i:n] with y[j:m], which have no item in common.
-func (d *fieldsDiff) run(at *spot, x, y []any, i, n, j, m int) error {
+func (d *fieldsDiff) run(at *spot, x, y []any, i, n, j, m int) {
+	item := func(list []any, i int) *spot { return at.item(i, cmp.Or(ruleName(list[i]), strconv.Itoa(i))) }
 	for ; i < n || j < m; i, j = i+1, j+1 {
-		var err error
 		switch {
 		case i >= n:
-			err = d.record(at.item(j, cmp.Or(ruleName(y[j]), strconv.Itoa(j))), nil, &y[j])
+			d.record(item(y, j), nil, &y[j])
 		case j >= m:
-			err = d.record(at.item(i, cmp.Or(ruleName(x[i]), strconv.Itoa(i))), &x[i], nil)
+			d.record(item(x, i), &x[i], nil)
 		default:
-			err = d.values(at.item(i, cmp.Or(ruleName(x[i]), strconv.Itoa(i))), x[i], y[j])
-		}
-		if err != nil {
-			return err
+			d.values(item(x, i), x[i], y[j])
 		}
 	}
-	return nil
 }
 
-// commonSequence returns the indexes of a longest common sequence.
-func commonSequence(a, b []any) ([][2]int, error) {
-	// Items are compared in each cell: as numbers.
-	numbers := map[string]int{}
-	number := func(list []any) ([]int, error) {
-		out := make([]int, len(list))
-		for i, item := range list {
-			data, err := json.Marshal(item)
-			if err != nil {
-				return nil, err
-			}
-			n, known := numbers[string(data)]
-			if !known {
-				n = len(numbers)
-				numbers[string(data)] = n
-			}
-			out[i] = n
-		}
-		return out, nil
+// comparables returns items that are compared in each cell of a table.
+func comparables(list []any) []unique.Handle[string] {
+	out := make([]unique.Handle[string], len(list))
+	for i, item := range list {
+		data, _ := json.Marshal(item) // it was decoded from JSON
+		out[i] = unique.Make(string(data))
 	}
-	x, err := number(a)
-	if err != nil {
-		return nil, err
-	}
-	y, err := number(b)
-	if err != nil {
-		return nil, err
-	}
-	return sequence.Common(x, y), nil
+	return out
 }
 
 // record records a change; nil is an absent value.
-func (d *fieldsDiff) record(at *spot, from, to *any) error {
-	if *d.room -= at.length(); *d.room < 0 {
-		return errTooMuch
+func (d *fieldsDiff) record(at *spot, from, to *any) {
+	if *d.room -= at.length(); *d.room < 0 || d.err != nil {
+		d.err = errTooMuch
+		return
 	}
 	c := FieldChange{Pointer: at.pointer(), Path: at.path()}
-	var err error
 	if from != nil {
-		if c.From, err = json.Marshal(*from); err != nil {
-			return err
-		}
+		c.From, _ = json.Marshal(*from) // it was decoded from JSON
 	}
 	if to != nil {
-		if c.To, err = json.Marshal(*to); err != nil {
-			return err
-		}
+		c.To, _ = json.Marshal(*to)
 	}
 	if *d.room -= len(c.From) + len(c.To); *d.room < 0 {
-		return errTooMuch
+		d.err = errTooMuch
 	}
 	d.changes = append(d.changes, c)
-	return nil
 }
 
 var errTooMuch = fmt.Errorf("what differs has more than %d MiB up to here", maxText>>20)
