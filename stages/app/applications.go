@@ -3,11 +3,9 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,14 +42,7 @@ type FindOptions struct {
 // charts, overlays and folders of manifests. Everything else that contains manifests is in
 // Left.
 func Find(ctx context.Context, o FindOptions) (*Found, error) {
-	var err error
-	if o.Store, err = o.OpenStore(ctx); err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
-		return nil, usagef("%s is not a folder: name the folder of the applications", o.Dir)
-	}
-	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
+	f, err := o.finder(ctx, o.Dir, "the applications")
 	if err != nil {
 		return nil, err
 	}
@@ -86,16 +77,7 @@ func Find(ctx context.Context, o FindOptions) (*Found, error) {
 		}
 	}
 	slices.SortFunc(out.Sources, func(a, b Source) int { return strings.Compare(a.Path, b.Path) })
-	for _, left := range []struct {
-		why string
-		all []claimedSource
-	}{
-		{"as others are made of it", found.parts},
-		{"as none of these reads it, although it lies in one", found.inside},
-		{"as it shows, tries or builds something", found.asides},
-		{"as tests read it, or others made it", found.shut},
-		{"as it is packed; name it to package it", found.packed},
-	} {
+	for _, left := range append(found.left(), leftOut{"as it is packed; name it to package it", found.packed}) {
 		var paths []string
 		for _, s := range left.all {
 			if !said[s.Path] {

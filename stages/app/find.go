@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -52,18 +53,25 @@ type claimedSource struct {
 	overlays map[string]string
 }
 
-// newFinder asks the interpreters for their markers. An interpreter that cannot be asked claims
-// nothing, with a warning in log.
-func newFinder(ctx context.Context, interpreters Interpreters, dir string, log *slog.Logger) (*finder, error) {
-	dir, err := filepath.Abs(dir)
-	if err == nil {
+// finder opens the store, and asks the interpreters for their markers, for the folder of what.
+// An interpreter that cannot be asked claims nothing, with a warning in the log.
+func (e *Environment) finder(ctx context.Context, dir, what string) (*finder, error) {
+	var err error
+	if e.Store, err = e.OpenStore(ctx); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, usagef("%s is not a folder: name the folder of %s", dir, what)
+	}
+	if dir, err = filepath.Abs(dir); err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for sources: %w", err)
 	}
+	log := cmp.Or(e.Log, slog.New(slog.DiscardHandler))
 	f := &finder{dir: dir, log: log}
-	found, err := interpreters.List(ctx)
+	found, err := e.Interpreters.List(ctx)
 	if err != nil {
 		log.Warn("not every interpreter can be used", "err", err)
 	}
@@ -113,6 +121,22 @@ type candidates struct {
 	packed []claimedSource
 	// plain are folders with manifests that no source reads.
 	plain []claimedSource
+}
+
+// leftOut are sources that are not packed, with the reason.
+type leftOut struct {
+	why string
+	all []claimedSource
+}
+
+// left returns what is left out of any selection.
+func (c *candidates) left() []leftOut {
+	return []leftOut{
+		{"as others are made of it", c.parts},
+		{"as none of these reads it, although it lies in one", c.inside},
+		{"as it shows, tries or builds something", c.asides},
+		{"as tests read it, or others made it", c.shut},
+	}
 }
 
 // find finds the folders that interpreters claim, and their parts. If none is claimed, sources

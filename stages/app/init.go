@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"path"
@@ -41,12 +40,9 @@ type InitResult struct {
 
 // Init writes a tape.yaml that packs what is in a folder.
 func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
-	var err error
-	if o.Store, err = o.OpenStore(ctx); err != nil {
+	f, err := o.finder(ctx, o.Dir, "the application")
+	if err != nil {
 		return nil, err
-	}
-	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
-		return nil, usagef("%s is not a folder: name the folder of the application", o.Dir)
 	}
 	if o.Repository != "" {
 		if err := artifact.CheckRepository(o.Repository); err != nil {
@@ -56,10 +52,6 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	file := filepath.Join(o.Dir, PipelineFile)
 	if _, err := os.Lstat(file); err == nil && !o.Force {
 		return nil, newfile.Exists(file)
-	}
-	f, err := newFinder(ctx, o.Interpreters, o.Dir, cmp.Or(o.Log, slog.New(slog.DiscardHandler)))
-	if err != nil {
-		return nil, err
 	}
 	found, err := f.find(ctx)
 	if err != nil {
@@ -110,18 +102,8 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 			said[overlay] = true
 		}
 	}
-	for _, left := range []struct {
-		why string
-		all []claimedSource
-	}{
-		{"as they do not render by themselves", failed.below},
-		{"as others are made of it", found.parts},
-		{"as none of these reads it, although it lies in one", found.inside},
-		{"as it shows, tries or builds something", found.asides},
-		{"as tests read it, or others made it", found.shut},
-		{"packed", found.packed},
-		{"plain manifests that none of these reads", found.plain},
-	} {
+	for _, left := range slices.Concat([]leftOut{{"as they do not render by themselves", failed.below}}, found.left(),
+		[]leftOut{{"packed", found.packed}, {"plain manifests that none of these reads", found.plain}}) {
 		comment(&b, "left out, "+left.why+":", slices.DeleteFunc(left.all, func(s claimedSource) bool {
 			again := said[s.Path]
 			said[s.Path] = true

@@ -17,6 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/regular"
+	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/plugins/interpreter"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/rendering"
@@ -162,11 +163,6 @@ func (l locking) updated(ctx context.Context, run made, what string) (*pipeline.
 	return l.read.Update(found, what)
 }
 
-// builder is an interpreter that knows the checksums of its release for all platforms.
-type builder interface {
-	Builds(ctx context.Context) (map[string]digest.Digest, error)
-}
-
 // addBuilds adds the checksums for platforms that an interpreter was not used on, if it belongs
 // to a release, so that the lock is valid wherever that release runs.
 func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
@@ -175,11 +171,11 @@ func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 		if err != nil {
 			return err
 		}
-		b, ok := i.(builder)
+		program, ok := i.(*host.Interpreter)
 		if !ok {
 			continue
 		}
-		builds, err := b.Builds(ctx)
+		builds, err := program.Builds(ctx)
 		if err != nil {
 			return err
 		}

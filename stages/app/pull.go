@@ -16,6 +16,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/stages/app/internal/verify"
 	"github.com/taped-dev/tape/stages/artifact"
+	"github.com/taped-dev/tape/stages/files"
 )
 
 // PullOptions are the options of Pull.
@@ -118,29 +119,42 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	if err := artifact.WriteStatements(&lines, statements); err != nil {
 		return nil, err
 	}
-	// The statements are written under a temporary name before the manifests, and renamed after,
-	// so that both or neither are there.
-	var out *artifact.Output
-	if o.Attestations != "" && o.Writer == nil {
-		if out, err = artifact.NewOutput(o.Attestations, lines.Bytes()); err != nil {
-			return nil, fmt.Errorf("write attestations: %w", err)
-		}
+	if o.Writer != nil {
+		o.Attestations = ""
 	}
-	if err := artifact.Extract(ctx, list, o.Dir, o.Force); err != nil {
-		if out != nil {
-			err = errors.Join(err, out.Discard())
-		}
+	if err := extractBeside(ctx, orEmpty(list), o.Dir, o.Force, "attestations", o.Attestations, lines.Bytes()); err != nil {
 		return nil, err
 	}
-	switch {
-	case o.Writer != nil:
+	if o.Writer != nil {
 		_, err = lines.WriteTo(o.Writer)
-	case out != nil:
-		if err = out.Place(); err != nil {
-			err = fmt.Errorf("write attestations: %w", err)
-		}
 	}
 	return result, err
+}
+
+// extractBeside writes manifests to a folder, and something about them to a file: both or
+// neither. No list, or no name of the file, is none of them. The file is written under a
+// temporary name before the manifests, and renamed after.
+func extractBeside(ctx context.Context, list []files.File, dir string, force bool, what, file string, data []byte) (err error) {
+	var out *artifact.Output
+	if file != "" {
+		if out, err = artifact.NewOutput(file, data); err != nil {
+			return fmt.Errorf("write %s: %w", what, err)
+		}
+	}
+	if list != nil {
+		if err := artifact.Extract(ctx, list, dir, force); err != nil {
+			if out != nil {
+				err = errors.Join(err, out.Discard())
+			}
+			return err
+		}
+	}
+	if out != nil {
+		if err := out.Place(); err != nil {
+			return fmt.Errorf("write %s: %w", what, err)
+		}
+	}
+	return nil
 }
 
 // verify verifies the chain from the root that is pulled. Everything that is read later is

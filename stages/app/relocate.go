@@ -358,30 +358,14 @@ func (r *relocating) write(ctx context.Context) error {
 	for _, f := range r.files {
 		r.result.Files = append(r.result.Files, f.Name)
 	}
-	var mapping *artifact.Output
-	if r.Mapping != "" {
-		data, err := engine.MarshalJSON(r.result.Mapping)
-		if err == nil {
-			mapping, err = artifact.NewOutput(r.Mapping, append(data, '\n'))
-		}
-		if err != nil {
-			return fmt.Errorf("write mapping: %w", err)
-		}
+	mapping, err := engine.MarshalJSON(r.result.Mapping)
+	if err != nil {
+		return fmt.Errorf("write mapping: %w", err)
 	}
-	if r.Manifests != "" {
-		if err := artifact.Extract(ctx, r.files, r.Manifests, r.Force); err != nil {
-			if mapping != nil {
-				err = errors.Join(err, mapping.Discard())
-			}
-			return err
-		}
+	if r.Manifests == "" {
+		r.files = nil
 	}
-	if mapping != nil {
-		if err := mapping.Place(); err != nil {
-			return fmt.Errorf("write mapping: %w", err)
-		}
-	}
-	return nil
+	return extractBeside(ctx, r.files, r.Manifests, r.Force, "mapping", r.Mapping, append(mapping, '\n'))
 }
 
 // application relocates an application.

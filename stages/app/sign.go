@@ -228,12 +228,8 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 		}
 	}
 	if o.BundleOut != "" {
-		out, err := artifact.NewOutput(o.BundleOut, bundle)
-		if err == nil {
-			err = out.Place()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("write bundle: %w", err)
+		if err := extractBeside(ctx, nil, "", false, "bundle", o.BundleOut, bundle); err != nil {
+			return nil, err
 		}
 		result.Bundle = o.BundleOut
 	}

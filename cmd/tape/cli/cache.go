@@ -4,10 +4,9 @@ package cli
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
@@ -197,15 +196,9 @@ func parseSize(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	number, factor := s, int64(1)
-	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if n, ok := strings.CutSuffix(s, unit); ok {
-			number, factor = n, int64(1)<<(10*(i+1))
-		}
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
-	if err != nil || n < 0 || n > (1<<62)/factor {
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 { // more than an int64 holds
 		return 0, usagef("%q is not a size: want bytes, or a number with KiB, MiB, GiB or TiB", s)
 	}
-	return n * factor, nil
+	return n, nil
 }

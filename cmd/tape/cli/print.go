@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"unicode/utf8"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
@@ -29,7 +28,7 @@ func (a *program) print(v any, text func(*printer)) error {
 		return err
 	}
 	if a.flags.output == "yaml" {
-		if data, err = toYAML(data); err != nil {
+		if data, err = show.YAML(data, 4); err != nil {
 			return err
 		}
 		_, err = a.data().Write(data)
@@ -154,32 +153,4 @@ func (a *program) data() io.Writer {
 		return visible{a.Out}
 	}
 	return a.Out
-}
-
-// toYAML converts JSON, which is YAML in flow style, to block style, and keeps the order of
-// keys.
-func toYAML(data []byte) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("convert to yaml: %w", err)
-	}
-	block(&doc)
-	out, err := yaml.Marshal(&doc)
-	if err != nil {
-		return nil, fmt.Errorf("convert to yaml: %w", err)
-	}
-	return out, nil
-}
-
-func block(n *yaml.Node) {
-	// An empty list or map has no block style, and a string that looks like another type keeps
-	// its quotes.
-	if n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode {
-		n.Style = 0
-	} else if n.Tag == "!!str" {
-		n.Style = 0
-	}
-	for _, c := range n.Content {
-		block(c)
-	}
 }

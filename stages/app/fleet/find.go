@@ -7,13 +7,12 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/regular"
@@ -82,11 +81,7 @@ func (f *File) Find(ctx context.Context) ([]Application, error) {
 			wrong(p.line, "%s matches no folder and no pipeline", p.Path)
 		}
 	}
-	out := make([]Application, 0, len(found))
-	for _, a := range found {
-		out = append(out, a)
-	}
-	slices.SortFunc(out, func(a, b Application) int {
+	out := slices.SortedFunc(maps.Values(found), func(a, b Application) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
 	})
 	for i := 1; i < len(out); i++ {
@@ -117,7 +112,7 @@ func (f *File) application(p Pattern, at string) (Application, bool, error) {
 		if _, err := os.Stat(filepath.Join(here, app.PipelineFile)); err == nil {
 			a.Path, a.Pipeline = path.Join(at, app.PipelineFile), true
 		}
-	case isPipeline(here):
+	case app.IsPipeline(here):
 		a.Pipeline = true
 		if path.Base(at) == app.PipelineFile {
 			named = path.Dir(at)
@@ -174,22 +169,6 @@ func Expand(text, name, path string) (string, error) {
 		return ""
 	})
 	return out, wrong
-}
-
-// isPipeline reports whether a file is a pipeline.
-func isPipeline(file string) bool {
-	if ext := filepath.Ext(file); ext != ".yaml" && ext != ".yml" {
-		return false
-	}
-	data, err := regular.ReadFile(file)
-	if err != nil {
-		return false
-	}
-	var head struct {
-		APIVersion string `yaml:"apiVersion"`
-		Kind       string `yaml:"kind"`
-	}
-	return yaml.Unmarshal(data, &head) == nil && head.APIVersion == pipeline.APIVersion && head.Kind == pipeline.FileKind
 }
 
 // tree is the folder that globs are matched in.

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/internal/sequence"
 	"github.com/taped-dev/tape/stages/app"
@@ -716,12 +714,6 @@ func isText(v json.RawMessage) bool {
 // maxRows is how many rows of a new value are shown, and fewRows how many of a removed one.
 const maxRows, fewRows = 60, 12
 
-func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
-	l := n.wholeLine(path, from, to)
-	l.Rows = cut(l.Rows)
-	return l
-}
-
 // longRow is how many bytes of a row are shown, and beforeRow how many before the first
 // difference of two long rows.
 const longRow, beforeRow = 300, 20
@@ -760,28 +752,22 @@ func cut(rows []string) []string {
 	return out
 }
 
-// wholeLine is fieldLine with rows of any length.
-func (n names) wholeLine(path string, from, to json.RawMessage) diffLine {
-	l := diffLine{Name: path}
+func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
 	if string(from) == hidden && string(to) == hidden {
-		l.Note = "has another value, which is not shown"
-		return l
+		return diffLine{Name: path, Note: "has another value, which is not shown"}
 	}
 	was, is := n.rows(from), n.rows(to)
 	if len(was) == 1 && len(is) == 1 && len(was[0])+len(is[0]) > longValue {
 		words := !strings.ContainsAny(was[0]+is[0], " ()[]{}\"") // else they are an expression, or prose
 		if was, is := strings.Split(was[0], ","), strings.Split(is[0], ","); words && len(was) > 4 && len(is) > 4 {
-			l.Note = "in the list of " + plural(len(is), "value")
-			l.Rows = slices.DeleteFunc(lineDiff(was, is), func(row string) bool { return row[0] == ' ' })
-			return l
+			rows := slices.DeleteFunc(lineDiff(was, is), func(row string) bool { return row[0] == ' ' })
+			return diffLine{Name: path, Note: "in the list of " + plural(len(is), "value"), Rows: cut(rows)}
 		}
 	}
 	if len(was)+len(is) > 2 && len(was) > 0 && len(is) > 0 {
-		l.Rows = lineDiff(was, is)
-		return l
+		return diffLine{Name: path, Rows: cut(lineDiff(was, is))}
 	}
-	l.Rows = append(some("-", was, fewRows), some("+", is, maxRows)...)
-	return l
+	return diffLine{Name: path, Rows: cut(append(some("-", was, fewRows), some("+", is, maxRows)...))}
 }
 
 // longValue is the total length of two values from which on only the difference is shown.
@@ -808,17 +794,17 @@ func (n names) rows(v json.RawMessage) []string {
 	}
 	var value any
 	text := string(v)
-	switch err := json.Unmarshal(v, &value); value := value.(type) {
+	_ = json.Unmarshal(v, &value) // it is JSON
+	switch value := value.(type) {
 	case string:
 		if text = value; len(value) > 60 && !strings.Contains(value, "\n") && (value[0] == '{' || value[0] == '[') && json.Valid([]byte(value)) {
 			return n.rows(json.RawMessage(value))
 		}
 	case map[string]any, []any:
-		var data strings.Builder
-		enc := yaml.NewEncoder(&data)
-		enc.SetIndent(2)
-		if err == nil && len(v) > 60 && enc.Encode(structure(v)) == nil {
-			text = data.String()
+		if len(v) > 60 {
+			if data, err := show.YAML(v, 2); err == nil {
+				text = string(data)
+			}
 		}
 	}
 	rows := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
@@ -826,23 +812,6 @@ func (n names) rows(v json.RawMessage) []string {
 		rows[i] = n.text(row)
 	}
 	return rows
-}
-
-// structure converts JSON to YAML. Numbers stay as they are written.
-func structure(v json.RawMessage) *yaml.Node {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(v, &doc); err != nil {
-		return &yaml.Node{Kind: yaml.ScalarNode, Value: string(v)}
-	}
-	var plain func(*yaml.Node)
-	plain = func(n *yaml.Node) {
-		n.Style = 0
-		for _, below := range n.Content {
-			plain(below)
-		}
-	}
-	plain(&doc)
-	return &doc
 }
 
 // longHex matches a digest or a checksum, whose first digits are sufficient for people.

@@ -3,8 +3,10 @@
 package show
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -15,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
@@ -270,4 +273,30 @@ func Bytes(n int64) string {
 		unit++
 	}
 	return fmt.Sprintf("%.1f %cB", value, units[unit])
+}
+
+// YAML converts JSON, which is YAML in flow style, to block style. It keeps the order of keys,
+// and numbers as they are written.
+func YAML(data []byte, indent int) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("convert to yaml: %w", err)
+	}
+	// An empty list or map has no block style, and a string that looks like another type keeps
+	// its quotes.
+	var block func(*yaml.Node)
+	block = func(n *yaml.Node) {
+		n.Style = 0
+		for _, below := range n.Content {
+			block(below)
+		}
+	}
+	block(&doc)
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(indent)
+	if err := errors.Join(enc.Encode(&doc), enc.Close()); err != nil {
+		return nil, fmt.Errorf("convert to yaml: %w", err)
+	}
+	return out.Bytes(), nil
 }

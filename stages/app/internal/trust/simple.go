@@ -131,20 +131,9 @@ func (s *simple) vouch(annotations map[string]string) error {
 // attestationBundle converts an attestation of cosign before version 3, which is a DSSE
 // envelope with its verification material in annotations of the layer, to a bundle.
 func attestationBundle(envelope []byte, annotations map[string]string) ([]byte, error) {
-	var e struct {
-		PayloadType string `json:"payloadType"`
-		Payload     []byte `json:"payload"`
-		Signatures  []struct {
-			KeyID string `json:"keyid"`
-			Sig   []byte `json:"sig"`
-		} `json:"signatures"`
-	}
-	if err := json.Unmarshal(envelope, &e); err != nil {
+	signed := &protodsse.Envelope{}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(envelope, signed); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
-	}
-	signed := &protodsse.Envelope{Payload: e.Payload, PayloadType: e.PayloadType}
-	for _, sig := range e.Signatures {
-		signed.Signatures = append(signed.Signatures, &protodsse.Signature{Keyid: sig.KeyID, Sig: sig.Sig})
 	}
 	material := &bundlev1.VerificationMaterial{Content: &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{}}}
 	if annotations[annotationCertificate] != "" {
@@ -156,11 +145,8 @@ func attestationBundle(envelope []byte, annotations map[string]string) ([]byte, 
 		for _, entry := range s.entries {
 			material.TlogEntries = append(material.TlogEntries, entry.TransparencyLogEntry())
 		}
-		for _, stamp := range s.stamps {
-			if material.TimestampVerificationData == nil {
-				material.TimestampVerificationData = &bundlev1.TimestampVerificationData{}
-			}
-			material.TimestampVerificationData.Rfc3161Timestamps = append(material.TimestampVerificationData.Rfc3161Timestamps, &commonv1.RFC3161SignedTimestamp{SignedTimestamp: stamp})
+		for _, stamp := range s.stamps { // there is at most one
+			material.TimestampVerificationData = &bundlev1.TimestampVerificationData{Rfc3161Timestamps: []*commonv1.RFC3161SignedTimestamp{{SignedTimestamp: stamp}}}
 		}
 	}
 	// The first version of bundles accepts the log's promise alone.

@@ -186,11 +186,11 @@ func (w *walker) checkOnce(ctx context.Context, desc ocispec.Descriptor, as list
 // blob checks that a blob exists, and reads it if the place is a layout or Deep is set.
 func (w *walker) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	err := w.slot(ctx, func() error {
-		asker, ok := w.place.(asker)
+		repository, ok := w.place.(*registry.Repository) // which tells without reading it
 		if !ok || w.o.Deep {
 			return w.readThrough(ctx, desc)
 		}
-		there, err := asker.Exists(ctx, desc)
+		there, err := repository.Exists(ctx, desc)
 		if err == nil && !there {
 			err = fmt.Errorf("blob %s does not exist: %w", desc.Digest, errdefs.ErrNotFound)
 		}

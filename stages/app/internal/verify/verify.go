@@ -22,18 +22,10 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app/internal/trust"
 	"github.com/taped-dev/tape/stages/artifact"
 )
-
-// asker is a place that can tell whether it has a blob without reading it.
-type asker interface {
-	Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error)
-}
-
-var _ asker = (*registry.Repository)(nil)
 
 // Options configure what is checked.
 type Options struct {
