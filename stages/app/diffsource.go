@@ -162,13 +162,13 @@ func IsSource(path string) bool {
 
 // IsPipeline reports whether a path is that of a pipeline file.
 func IsPipeline(path string) bool {
-	data, err := regular.ReadFile(path)
-	if err != nil || filepath.Ext(path) != ".yaml" && filepath.Ext(path) != ".yml" {
+	if ext := filepath.Ext(path); ext != ".yaml" && ext != ".yml" {
 		return false
 	}
+	data, err := regular.ReadFile(path)
 	var head struct {
 		APIVersion string `yaml:"apiVersion"`
 		Kind       string `yaml:"kind"`
 	}
-	return yaml.Unmarshal(data, &head) == nil && strings.HasPrefix(head.APIVersion, "tape/") && head.Kind == "Pipeline"
+	return err == nil && yaml.Unmarshal(data, &head) == nil && strings.HasPrefix(head.APIVersion, "tape/") && head.Kind == "Pipeline"
 }
