@@ -3,6 +3,7 @@
 package app
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -401,12 +402,17 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 		return err
 	}
 	var old []digest.Digest
+	moves := r.Repository != cmp.Or(at.name, artifact.Home(statements))
 	err = app.EachFile(ctx, func(f files.File) error {
 		old = append(old, digest.FromBytes(f.Data))
 		renamed, err := renaming.File(f)
 		r.files = append(r.files, renamed)
+		moves = moves || !bytes.Equal(renamed.Data, f.Data)
 		return err
 	})
+	if err == nil && !moves { // a new root would take the tags from the old one, which may be signed
+		err = fmt.Errorf("it is an application of %s already, and its manifests refer to that: there is nothing to relocate", r.Repository)
+	}
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,27 @@ func TestRelocateKeepsDigests(t *testing.T) {
 	}
 }
 
+// TestRelocateInPlace leaves an application as it is whose manifests have the new names already:
+// a new root would take the tags from a signed one. A copy may be relocated where it is.
+func TestRelocateInPlace(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	o := app.RelocateOptions{Options: app.Options{Environment: a.env}, Source: a.ref, Repository: a.host + "/team/shop"}
+	if _, err := app.Relocate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "nothing to relocate") {
+		t.Errorf("in place: %v", err)
+	}
+	if got := a.verify(t, app.VerifyOptions{Ref: a.ref}); got.Root != a.root || !got.OK {
+		t.Errorf("%s was %s: %v", got.Root, a.root, failing(got))
+	}
+	o.Repository = a.host + "/team/copied"
+	if _, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{{Source: a.ref, Target: o.Repository + ":v1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	o.Source = o.Repository + ":v1"
+	if _, err := app.Relocate(t.Context(), o); err != nil {
+		t.Errorf("a copy: %v", err)
+	}
+}
+
 // TestRelocateOriginal makes an application from the format of the original tape.
 func TestRelocateOriginal(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())

@@ -305,15 +305,20 @@ func (o *ReproduceOptions) pipeline(sources []artifact.SourceParameters) (string
 // make makes the application again.
 func (o *ReproduceOptions) make(ctx context.Context, app *artifact.Application, p artifact.Provenance, top string) (_ *artifact.Application, err error) {
 	parameters := p.BuildDefinition.ExternalParameters
-	if parameters.Naming != "" || parameters.Prefix != "" {
+	if line, err := app.Origins(ctx); err != nil {
+		return nil, err
+	} else if len(line) > 0 || parameters.Naming != "" || parameters.Prefix != "" {
 		return nil, errors.New("it was relocated: reproduce the application that it was relocated from")
 	}
 	options := Options{Environment: o.Environment, Args: o.Args, Platform: parameters.Platform, NoCache: true, Version: p.RunDetails.Builder.Version["tape"]}
 	if options.Pipeline, err = o.pipeline(parameters.Sources); err != nil {
 		return nil, err
 	}
-	if options.Pipeline == "" {
-		for _, s := range parameters.Sources {
+	for _, s := range parameters.Sources {
+		if s.Environment != "" && !slices.Contains(options.Environments, s.Environment) {
+			options.Environments = append(options.Environments, s.Environment)
+		}
+		if options.Pipeline == "" {
 			source, err := sourceOf(s, top)
 			if err != nil {
 				return nil, err

@@ -66,6 +66,29 @@ func TestReproduceEnvironments(t *testing.T) {
 	}
 }
 
+// TestReproduceOneEnvironment makes what was packed of one environment again, without the others.
+// What it was relocated to is not made of sources.
+func TestReproduceOneEnvironment(t *testing.T) {
+	e := newEnvironments(t)
+	commit(t, filepath.Dir(e.file))
+	options := e.options()
+	options.Environments = []string{"dev"}
+	e.pack(t, options)
+	r, err := app.Reproduce(t.Context(), app.ReproduceOptions{Environment: e.env, Ref: e.ref, Source: e.file})
+	if err != nil || !r.Same {
+		t.Errorf("%+v, %v", r, err)
+	}
+
+	moved, err := app.Relocate(t.Context(), app.RelocateOptions{Options: app.Options{Environment: e.env}, Source: e.ref, Repository: e.dst + "/inside/shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = app.Reproduce(t.Context(), app.ReproduceOptions{Environment: e.env, Ref: moved.Root.Ref, Source: e.file})
+	if err == nil || !strings.Contains(err.Error(), "reproduce the application that it was relocated from") {
+		t.Errorf("relocated: %v", err)
+	}
+}
+
 // TestReproduceAttest states whether an application could be reproduced. The statement is
 // shown, and is not a signature of the root.
 func TestReproduceAttest(t *testing.T) {
