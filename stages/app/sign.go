@@ -279,6 +279,17 @@ func findSignature(ctx context.Context, signer Signer, at layout.Repository, sub
 	return "", nil, nil
 }
 
+// HasSigned reports whether a signer has signed a manifest of a repository. Attached manifests
+// that are not signatures, or cannot be read, are ignored.
+func HasSigned(ctx context.Context, env Environment, signer Signer, repository string, manifest digest.Digest) (bool, error) {
+	at, err := env.Registry.Repository(repository)
+	if err != nil {
+		return false, err
+	}
+	_, bundle, err := findSignature(ctx, signer, at, manifest)
+	return bundle != nil, err
+}
+
 // signedBy reports whether a signer has signed a manifest, with any of their keys. Attached
 // manifests that are not valid signatures, or cannot be read, are ignored.
 func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (bool, error) {

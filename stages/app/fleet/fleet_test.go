@@ -607,3 +607,38 @@ func TestTrust(t *testing.T) {
 		t.Errorf("a plan without a trust file: %v", err)
 	}
 }
+
+// TestSignLater signs applications that were packaged without a key, in shards of a plan that
+// finds them unchanged, once.
+func TestSignLater(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 3)
+	key, err := app.GenerateKey(t.Context(), app.KeyOptions{Prefix: filepath.Join(l.scratch, "release")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := fleet.PackageOptions{Options: l.options(t, "a")}
+	before := l.pack(t, o)
+	if _, o.Plan, err = fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: o.Options}); err != nil {
+		t.Fatal(err)
+	}
+	if o.Signer, err = app.LoadSigner(t.Context(), app.SignerOptions{Name: key.Private}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{3, 0} {
+		done := 0
+		for i := range 2 {
+			o.Shard = fleet.Shard{Index: i + 1, Of: 2}
+			done += l.pack(t, o).Totals.Done
+		}
+		if done != want {
+			t.Errorf("%d packaged to sign them, want %d", done, want)
+		}
+	}
+	for _, a := range before.Applications {
+		r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: o.Environment, Ref: a.Root, Key: key.Public})
+		if err != nil || !r.OK {
+			t.Errorf("%s: %+v, %v", a.Root, r, err)
+		}
+	}
+}

@@ -211,6 +211,9 @@ func (r *Runner) mine() []*Planned {
 
 func (r *Runner) run(ctx context.Context) (*Report, error) {
 	mine := r.mine()
+	if r.Engine == nil && r.Signer != nil {
+		mine = append(mine, r.unsigned(ctx)...)
+	}
 	r.progress = Progress{Doing: DoPackage, Of: len(mine), Began: time.Now()}
 	r.tell(nil)
 	if r.Engine != nil {
@@ -250,6 +253,45 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 	return r.report(outcomes), err
 }
 
+// unsigned returns the unchanged applications of the shard that the signer has not signed. They
+// are packaged again, because only what this run makes of the sources is signed: a record of an
+// earlier run is a claim.
+func (r *Runner) unsigned(ctx context.Context) []*Planned {
+	var unchanged []*Planned
+	n := 0
+	for i := range r.plan.Applications {
+		if p := &r.plan.Applications[i]; p.State == Unchanged {
+			if r.Shard.takes(n) {
+				unchanged = append(unchanged, p)
+			}
+			n++
+		}
+	}
+	signed := make([]bool, len(unchanged))
+	_ = atonce.Each(ctx, atonce.Tasks, unchanged, func(ctx context.Context, i int, p *Planned) error {
+		signed[i] = r.signed(ctx, p.Record)
+		return nil
+	})
+	var out []*Planned
+	for i, p := range unchanged {
+		if !signed[i] {
+			p.Reason = "it was packaged without a signature by this key"
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// signed reports whether what was packaged has the signature that it should have. If that is
+// unknown, packaging it tells why.
+func (r *Runner) signed(ctx context.Context, record *Record) bool {
+	if r.Signer == nil {
+		return true
+	}
+	signed, err := app.HasSigned(ctx, r.Environment, r.Signer, record.Repository, record.Digest)
+	return signed && err == nil
+}
+
 func (r *Runner) tell(ended *Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,8 +312,8 @@ func (r *Runner) tell(ended *Outcome) {
 func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 	o := p.waiting()
 	// If the plan was just made, a record of the key has already been looked for.
-	if looked := !r.given && p.doneKey(r.digest) == (Record{}).key(p.Key); !looked {
-		if record := p.done(ctx, r.kept, r.digest); record != nil {
+	if looked := !r.given && p.doneKey(r.digest) == (Record{}).key(p.Key); !looked && p.State != Unchanged {
+		if record := p.done(ctx, r.kept, r.digest); record != nil && r.signed(ctx, record) {
 			o.take(record, Done)
 			return o, nil
 		}
