@@ -236,6 +236,17 @@ func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 	return result, nil
 }
 
+// Signed reports whether the signer has signed the root. It verifies nothing else.
+func (o SignOptions) Signed(ctx context.Context) (_ bool, err error) {
+	app, at, err := application(ctx, o.Registry, o.Ref)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	_, bundle, err := findSignature(ctx, o.Signer, at, app.Root.Digest)
+	return bundle != nil, err
+}
+
 // signOne signs a manifest, unless the key has, and returns the bundle. It is not attached if
 // attach is nil.
 func signOne(ctx context.Context, signer Signer, at layout.Repository, subject ocispec.Descriptor, attach attach) (Signed, []byte, error) {
@@ -277,17 +288,6 @@ func findSignature(ctx context.Context, signer Signer, at layout.Repository, sub
 		}
 	}
 	return "", nil, nil
-}
-
-// HasSigned reports whether a signer has signed a manifest of a repository. Attached manifests
-// that are not signatures, or cannot be read, are ignored.
-func HasSigned(ctx context.Context, env Environment, signer Signer, repository string, manifest digest.Digest) (bool, error) {
-	at, err := env.Registry.Repository(repository)
-	if err != nil {
-		return false, err
-	}
-	_, bundle, err := findSignature(ctx, signer, at, manifest)
-	return bundle != nil, err
 }
 
 // signedBy reports whether a signer has signed a manifest, with any of their keys. Attached

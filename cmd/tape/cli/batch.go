@@ -60,7 +60,8 @@ type batch struct {
 		Failed int `json:"failed"`
 	} `json:"totals"`
 
-	status int // that of a policy if nothing else failed
+	items  string // what they are: lines of a list, or applications of a report
+	status int    // that of a policy if nothing else failed
 }
 
 // batchFailure is a line that failed.
@@ -82,7 +83,7 @@ func each[T any](ctx context.Context, a *program, file string, least, most int, 
 	if err != nil {
 		return err
 	}
-	b := newBatch()
+	b := newBatch("lines")
 	for _, l := range list {
 		result, err := do(ctx, l.words)
 		if cause := context.Cause(ctx); cause != nil {
@@ -105,8 +106,8 @@ func each[T any](ctx context.Context, a *program, file string, least, most int, 
 	return a.total(b)
 }
 
-func newBatch() *batch {
-	return &batch{Results: []any{}, Failures: []batchFailure{}, status: exitPolicy}
+func newBatch(items string) *batch {
+	return &batch{Results: []any{}, Failures: []batchFailure{}, items: items, status: exitPolicy}
 }
 
 // fail records and reports a line that failed.
@@ -117,7 +118,11 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 	f := batchFailure{Line: l.number, Item: strings.Join(l.words, " "), Result: result}
 	f.Error.Message = strings.TrimSpace(hinted(err))
 	b.Failures = append(b.Failures, f)
-	fmt.Fprintf(w, "tape: line %d: %s\n", l.number, f.Error.Message)
+	where := f.Item
+	if b.items == "lines" {
+		where = fmt.Sprintf("line %d", l.number)
+	}
+	fmt.Fprintf(w, "tape: %s: %s\n", where, f.Error.Message)
 }
 
 // total counts, and prints what has not been printed yet.
@@ -128,7 +133,7 @@ func (a *program) total(b *batch) error {
 		p.f("total     %d of %d done, %d failed\n", b.Totals.Done, b.Totals.Lines, b.Totals.Failed)
 	})
 	if err == nil && b.Totals.Failed > 0 {
-		err = &statusError{code: b.status, err: fmt.Errorf("%d of %d lines failed", b.Totals.Failed, b.Totals.Lines)}
+		err = &statusError{code: b.status, err: fmt.Errorf("%d of %d %s failed", b.Totals.Failed, b.Totals.Lines, b.items)}
 	}
 	return err
 }

@@ -142,7 +142,7 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 		return nil, err
 	}
 	for _, warning := range result.Warnings {
-		fmt.Fprintf(a.Err, "warning: %s\n", warning)
+		a.warn("%s", warning)
 	}
 	return result, nil
 }

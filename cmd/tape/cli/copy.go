@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -83,7 +82,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	b := newBatch()
+	b := newBatch("lines")
 	for _, r := range results {
 		if a.flags.output == "text" {
 			if err := a.text(func(p *printer) { copyText(p, "copied", r) }); err != nil {
@@ -93,7 +92,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 		b.Results = append(b.Results, r)
 	}
 	for _, failed := range app.CopyErrors(err) {
-		b.fail(a.Err, list[failed.Pair], nil, failed.Err)
+		b.fail(a.progress, list[failed.Pair], nil, failed.Err)
 	}
 	return a.total(b)
 }
@@ -101,10 +100,10 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 // copyNotes prints notes about a copy.
 func (a *program) copyNotes(r app.CopyResult) {
 	for _, warning := range r.Warnings {
-		fmt.Fprintf(a.Err, "warning: %s: %s\n", r.Ref, warning)
+		a.warn("%s: %s", r.Ref, warning)
 	}
 	if r.PointsTo != "" {
-		fmt.Fprintf(a.Err, "note: the manifests of %s still point to %s; 'tape relocate' points them elsewhere\n", r.Ref, r.PointsTo)
+		a.note("the manifests of %s still point to %s; 'tape relocate' points them elsewhere", r.Ref, r.PointsTo)
 	}
 }
 

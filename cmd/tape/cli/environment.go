@@ -4,8 +4,10 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -78,10 +80,18 @@ func (*limits) String() string { return "" }
 
 // settle ends the live view before a result is printed.
 func (a *program) settle() {
-	if a.progress != nil {
+	if a.progress != nil && a.flags.progress != "json" {
 		a.progress.Close()
 		a.progress = quiet{a.Err}
 	}
+}
+
+// warn and note report what is not part of the result.
+func (a *program) warn(format string, args ...any) { a.say(engine.Warning, format, args...) }
+func (a *program) note(format string, args ...any) { a.say(engine.Note, format, args...) }
+
+func (a *program) say(level, format string, args ...any) {
+	a.progress.Event(engine.Event{At: time.Now(), Level: level, Message: fmt.Sprintf(format, args...)})
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,10 +140,14 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 			}
 			o.Trust = trust
 			plan, dgst, err := fleet.MakePlan(cmd.Context(), fleet.PlanOptions{Options: o, Since: since, Shared: true})
-			if err != nil {
+			jobs := slices.Contains([]string{"github", "gitlab", "job"}, a.flags.output)
+			if err != nil && (jobs || !errors.Is(err, fleet.ErrNotShared)) {
 				return err
 			}
 			a.settle()
+			if err != nil { // which a pull request expects: it may only read the cache
+				a.note("%v", err)
+			}
 			if shards == 0 {
 				shards = report.Shards(plan)
 			}
@@ -410,10 +415,10 @@ func (f *fleetProgress) tell(p fleet.Progress) {
 			first, _, _ := strings.Cut(o.Error.Message, "\n")
 			line = fmt.Sprintf("%-9s  %s  %.1fs  %s", o.State, o.Name, o.Seconds, first)
 		}
+		f.to.progress.Event(engine.Event{At: now, Message: line})
 		for _, m := range o.MovedTags {
-			line += "\n           " + m.String()
+			f.to.note("%s: %s", o.Name, m)
 		}
-		fmt.Fprintln(f.to.progress, line)
 	}
 	e := engine.Event{Node: node, At: now, Current: int64(p.Done), Total: int64(p.Of), Unit: unit}
 	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && now.Sub(f.said) > sayEvery {

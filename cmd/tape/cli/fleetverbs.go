@@ -67,7 +67,7 @@ func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot)
 	all := make([]done, len(report.Applications))
 	err := atonce.Each(ctx, atonce.Applications, report.Applications, func(ctx context.Context, i int, o fleet.Outcome) error {
 		if o.Root == "" {
-			all[i].err = fmt.Errorf("%s has no root: it is %s", o.Name, o.State)
+			all[i].err = fmt.Errorf("it has not been packaged: it is %s", o.State)
 			return nil
 		}
 		all[i].result, all[i].text, all[i].err = do(ctx, o)
@@ -76,17 +76,21 @@ func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot)
 	if err != nil {
 		return err
 	}
-	b := newBatch()
+	b := newBatch("applications")
 	a.settle()
+	widest := 0
+	for _, o := range report.Applications {
+		widest = max(widest, len(o.Name))
+	}
 	for i, o := range report.Applications {
 		d := all[i]
 		if a.flags.output == "text" && d.text != "" {
-			if _, err := fmt.Fprintf(visible{a.Out}, "%s  %s\n", o.Name, d.text); err != nil {
+			if _, err := fmt.Fprintf(visible{a.Out}, "%-*s  %s\n", widest, o.Name, d.text); err != nil {
 				return err
 			}
 		}
 		if d.err != nil {
-			b.fail(a.progress, line{i + 1, []string{o.Name}}, d.result, fmt.Errorf("%s: %w", o.Name, d.err))
+			b.fail(a.progress, line{i + 1, []string{o.Name}}, d.result, d.err)
 			continue
 		}
 		b.Results = append(b.Results, d.result)

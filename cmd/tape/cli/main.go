@@ -110,6 +110,9 @@ func (a *program) run(ctx context.Context, root *cobra.Command, args []string) i
 	if err == nil {
 		cmd, err = root.ExecuteContextC(ctx)
 	}
+	if a.progress == nil && a.flags.output == "text" { // flags before -o may be wrong
+		a.flags.output = formatIn(args)
+	}
 	a.close()
 	if err == nil {
 		return 0
@@ -117,6 +120,23 @@ func (a *program) run(ctx context.Context, root *cobra.Command, args []string) i
 	status := a.status(ctx, cmd, err)
 	a.failed(err, status)
 	return status
+}
+
+// formatIn returns the output format in arguments that could not be parsed to the end.
+func formatIn(args []string) string {
+	format := "text"
+	for i, arg := range args {
+		name, value, given := strings.Cut(arg, "=")
+		switch {
+		case (arg == "-o" || arg == "--output-format") && i+1 < len(args):
+			format = args[i+1]
+		case given && (name == "-o" || name == "--output-format"):
+			format = value
+		case arg == "-ojson" || arg == "-oyaml":
+			format = arg[2:]
+		}
+	}
+	return format
 }
 
 // status reports an error, and returns the exit status.
@@ -302,12 +322,9 @@ func (a *program) begin(cmd *cobra.Command) error {
 		a.flags.output = "text"
 	case "direct-json":
 		a.flags.output = "json"
-	case "html":
-		if cmd.Name() != "view" && !hasFormat(cmd, "html") {
-			return usagef("only view, diff and reports of a fleet have the output format html")
-		}
 	default:
-		if hasFormat(cmd, a.flags.output) {
+		more := strings.Fields(cmd.Annotations[formats])
+		if slices.Contains(more, a.flags.output) {
 			break
 		}
 		format, hint := a.flags.output, ""
@@ -315,7 +332,9 @@ func (a *program) begin(cmd *cobra.Command) error {
 		if strings.ContainsAny(format, "/:") && cmd.Flags().Lookup("output-image") != nil {
 			hint = "; a repository goes with -O, --output-image"
 		}
-		return usagef("unknown output format %q: want text, json, yaml or, of view, html%s", format, hint)
+		known := append([]string{"text", "json", "yaml"}, more...)
+		last := len(known) - 1
+		return usagef("unknown output format %q: want %s or %s%s", format, strings.Join(known[:last], ", "), known[last], hint)
 	}
 	if a.flags.timeout < 0 || a.flags.concurrency < 0 {
 		return usagef("--timeout and --concurrency cannot be negative")
@@ -337,10 +356,6 @@ func (a *program) begin(cmd *cobra.Command) error {
 // formats is the annotation of a command that has additional output formats, separated by
 // spaces.
 const formats = "formats"
-
-func hasFormat(cmd *cobra.Command, format string) bool {
-	return slices.Contains(strings.Fields(cmd.Annotations[formats]), format)
-}
 
 // log returns a logger to stderr that does not garble the progress.
 func (a *program) log() (*slog.Logger, error) {
@@ -437,7 +452,11 @@ func argsRange(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if n := len(args); n < least || n > most {
 			_, takes, _ := strings.Cut(cmd.Use, " ")
-			return usagef("%s takes %s, and was given %d of it", cmd.CommandPath(), takes, n)
+			given := fmt.Sprint(n)
+			if n == 0 {
+				given = "nothing"
+			}
+			return usagef("%s takes %s, and was given %s", cmd.CommandPath(), takes, given)
 		}
 		return nil
 	}

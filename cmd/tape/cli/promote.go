@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -47,10 +46,10 @@ signed REF. A second run changes nothing.`,
 				return err
 			}
 			for _, warning := range result.Warnings {
-				fmt.Fprintf(a.Err, "warning: %s\n", warning)
+				a.warn("%s", warning)
 			}
 			if result.PointsTo != "" {
-				fmt.Fprintf(a.Err, "note: the manifests still point to %s\n", result.PointsTo)
+				a.note("the manifests still point to %s", result.PointsTo)
 			}
 			return a.print(result, func(p *printer) { promoteText(p, result) })
 		}),

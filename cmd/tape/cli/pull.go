@@ -5,7 +5,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,10 +62,10 @@ the verification fails, nothing is written and the exit status is 3.`,
 				return err
 			}
 			for _, warning := range result.Warnings {
-				fmt.Fprintf(a.Err, "note: %s\n", warning)
+				a.note("%s", warning)
 			}
 			if result.PointsTo != "" {
-				fmt.Fprintf(a.Err, "note: the manifests point to %s; --rewrite points them to where they were pulled from\n", result.PointsTo)
+				a.note("the manifests point to %s; --rewrite points them to where they were pulled from", result.PointsTo)
 			}
 			if o.Writer != nil {
 				return nil

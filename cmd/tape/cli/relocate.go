@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,7 +63,7 @@ records what it was made from.`,
 			}
 			a.settle()
 			if o.Repository == "" && o.Mapping == "" && o.Manifests == "" {
-				fmt.Fprintln(a.Err, "note: the images are copied, but no manifest refers to the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
+				a.note("the images are copied, but no manifest refers to the copies: --manifests-out DIR writes manifests, --mapping FILE the names, and -O REPO makes an application")
 			}
 			return a.print(result, func(p *printer) { relocateText(p, result) })
 		}),

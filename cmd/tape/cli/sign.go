@@ -165,7 +165,7 @@ func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(a.Err, "note: each signature is recorded permanently in %s: its readers see who signed (the identity and issuer of the token), when, and the digest of what\n", strings.Join(sigstore.Logs(), ", "))
+	a.note("each signature is recorded permanently in %s: its readers see who signed (the identity and issuer of the token), when, and the digest of what", strings.Join(sigstore.Logs(), ", "))
 	return signer, nil
 }
 

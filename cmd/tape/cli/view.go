@@ -26,7 +26,8 @@ func (a *program) viewCommand() *cobra.Command {
     | kubectl apply -f -
   tape view registry.example.com/team/podinfo:v1.2.3 -o html > podinfo.html
   tape view archive:podinfo.tar -o json`,
-		Args: argsRange(0, 1),
+		Annotations: map[string]string{formats: "html"},
+		Args:        argsRange(0, 1),
 		RunE: a.in(func(ctx context.Context, env app.Environment, args []string) error {
 			ref, err := oneReference(image, args)
 			if err != nil {

@@ -642,3 +642,27 @@ func TestSignLater(t *testing.T) {
 		}
 	}
 }
+
+// TestNewUntilPackaged plans an application twice before it is packaged: it is as new as before.
+func TestNewUntilPackaged(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	plan := func() string {
+		t.Helper()
+		p, _, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: l.options(t, "a")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Applications[0].Reason
+	}
+	plan()
+	l.application(t, 0, "1.1")
+	if got := plan(); got != "it is new" {
+		t.Errorf("planned twice: %s", got)
+	}
+	l.pack(t, fleet.PackageOptions{Options: l.options(t, "a")})
+	l.commit(t, "the change")
+	if got := plan(); got != "all files of app00 are committed now" {
+		t.Errorf("packaged, and committed: %s", got)
+	}
+}

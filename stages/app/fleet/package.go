@@ -288,7 +288,7 @@ func (r *Runner) signed(ctx context.Context, record *Record) bool {
 	if r.Signer == nil {
 		return true
 	}
-	signed, err := app.HasSigned(ctx, r.Environment, r.Signer, record.Repository, record.Digest)
+	signed, err := app.SignOptions{Environment: r.Environment, Ref: record.Root, Signer: r.Signer}.Signed(ctx)
 	return signed && err == nil
 }
 

@@ -138,8 +138,8 @@ type PlanOptions struct {
 	// Since is a revision of the repository: applications whose files did not change since then
 	// are skipped.
 	Since string
-	// Shared reports that other machines carry out the plan: it is an error if the Cache does
-	// not accept it.
+	// Shared reports that other machines carry out the plan: if the Cache does not accept it,
+	// the error is [ErrNotShared], and the plan is valid on this machine.
 	Shared bool
 }
 
@@ -304,10 +304,13 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
 	if o.Shared && o.Cache != nil && !get(ctx, o.Cache, dgst, &Plan{}) {
-		return nil, "", fmt.Errorf("the cache did not store plan %s, which other machines need; see the log", dgst)
+		return m.plan, dgst, fmt.Errorf("%w: it is read-only, down, or trusts keys and has none to sign with", ErrNotShared)
 	}
 	return m.plan, dgst, nil
 }
+
+// ErrNotShared means that a plan is only in the store of this machine.
+var ErrNotShared = errors.New("the cache did not take the plan, so other machines cannot execute it")
 
 // ReadPlan reads a plan that was kept.
 func ReadPlan(ctx context.Context, o Options, dgst digest.Digest) (*Plan, error) {
@@ -695,7 +698,7 @@ func (m *planning) decide(ctx context.Context) error {
 			return err
 		}
 		p.State, p.Reason = ToPackage, m.why(p)
-		if last := m.last[p.Name]; last != nil && last.State == ToPackage && last.Key == p.Key && last.Key != "" {
+		if last := m.last[p.Name]; last != nil && last.State == ToPackage && last.Key != "" && (last.Key == p.Key || last.Reason == isNew && !m.packaged(ctx, last)) {
 			p.Reason = last.Reason // it still waits for that
 		}
 		record, ok := m.record(ctx, p)
@@ -715,6 +718,11 @@ func (m *planning) decide(ctx context.Context) error {
 		p.State, p.Record, p.Reason = Unchanged, record, "packaged as "+record.Root
 		return nil
 	})
+}
+
+// packaged reports whether an application of the previous plan was packaged.
+func (m *planning) packaged(ctx context.Context, last *Planned) bool {
+	return get(ctx, m.kept.constant(), Record{}.key(last.Key), &Record{})
 }
 
 // record finds the record of an application as it is. If the previous plan found the
@@ -780,11 +788,14 @@ func (p *Plan) key(a *Planned) (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
+// isNew is the reason to package an application that has not been packaged before.
+const isNew = "it is new"
+
 // why returns what changed since the previous plan.
 func (m *planning) why(p *Planned) string {
 	last := m.last[p.Name]
 	if last == nil || last.Survey == nil {
-		return "it is new"
+		return isNew
 	}
 	if m.before.Version != m.plan.Version {
 		return fmt.Sprintf("tape is %s, was %s", m.plan.Version, m.before.Version)
@@ -843,7 +854,13 @@ func surveyChange(was, is *app.Survey) string {
 			return fmt.Sprintf("the options of %s changed", s.Name)
 		}
 		if b.Modified != s.Modified {
-			return fmt.Sprintf("git reports modified files of %[2]s as %[1]q, was %[3]q", s.Modified, s.Name, b.Modified)
+			switch s.Modified {
+			case vcs.No:
+				return fmt.Sprintf("all files of %s are committed now", s.Name)
+			case vcs.Yes:
+				return fmt.Sprintf("files of %s are not committed", s.Name)
+			}
+			return fmt.Sprintf("it is unknown whether all files of %s are committed", s.Name)
 		}
 		delete(before, s.Name)
 	}

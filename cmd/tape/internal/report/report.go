@@ -47,7 +47,7 @@ func Text(w io.Writer, r *fleet.Report, whole bool) error {
 		}
 	}
 	t := r.Totals
-	fmt.Fprintf(&b, "total      %d applications: %s\n", t.Applications, counts(t))
+	fmt.Fprintf(&b, "total      %s: %s\n", plural(t.Applications, "application"), counts(t))
 	if t.Moved.Blobs+t.Moved.Mounted+t.Moved.Existing > 0 {
 		fmt.Fprintf(&b, "moved      %d blobs, %s (%d mounted, %d already there)\n", t.Moved.Blobs, show.Bytes(t.Moved.Bytes), t.Moved.Mounted, t.Moved.Existing)
 	}
@@ -77,18 +77,19 @@ func counts(t fleet.Totals) string {
 // table of applications.
 func Markdown(w io.Writer, r *fleet.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %d applications: %s\n\n", r.Totals.Applications, counts(r.Totals))
+	fmt.Fprintf(&b, "### %s: %s\n\n", plural(r.Totals.Applications, "application"), counts(r.Totals))
 	for _, o := range r.Applications {
 		if o.Error != nil {
 			fmt.Fprintf(&b, "- **%s** failed: %s\n", cell(o.Name), cell(o.Error.Message))
 		}
 	}
-	b.WriteString("\n| application | state | root | why |\n|---|---|---|---|\n")
+	head := "\n| application | state | root | why |\n|---|---|---|---|\n"
 	for _, o := range r.Applications {
 		if o.State == fleet.OutcomeUnchanged || o.State == fleet.OutcomeSkipped {
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(o.Name), o.State, code(o.Root), cell(o.Reason))
+		fmt.Fprintf(&b, "%s| %s | %s | %s | %s |\n", head, cell(o.Name), o.State, code(o.Root), cell(o.Reason))
+		head = ""
 	}
 	fmt.Fprintf(&b, "\nPlan `%s`\n", r.Plan)
 	_, err := io.WriteString(w, b.String())
@@ -211,7 +212,8 @@ func Page(w io.Writer, r *fleet.Report) error {
 // PlanMarkdown writes a plan for a pull request.
 func PlanMarkdown(w io.Writer, plan *fleet.Plan, dgst digest.Digest) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n| application | state | why |\n|---|---|---|\n", PlanCounts(plan))
+	fmt.Fprintf(&b, "### %s\n", PlanCounts(plan))
+	head := "\n| application | state | why |\n|---|---|---|\n"
 	for _, a := range plan.Applications {
 		if a.State != fleet.ToPackage {
 			continue
@@ -220,7 +222,8 @@ func PlanMarkdown(w io.Writer, plan *fleet.Plan, dgst digest.Digest) error {
 		if a.Failure != nil {
 			why += ": " + a.Failure.Message
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(a.Name), a.State, cell(why))
+		fmt.Fprintf(&b, "%s| %s | %s | %s |\n", head, cell(a.Name), a.State, cell(why))
+		head = ""
 	}
 	fmt.Fprintf(&b, "\nPlan `%s`\n", dgst)
 	_, err := io.WriteString(w, b.String())
@@ -233,8 +236,8 @@ func PlanCounts(plan *fleet.Plan) string {
 	for _, a := range plan.Applications {
 		count[a.State]++
 	}
-	return fmt.Sprintf("%d applications: %d to package, %d unchanged, %d skipped; %d images",
-		len(plan.Applications), count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], len(plan.Images))
+	return fmt.Sprintf("%s: %d to package, %d unchanged, %d skipped; %s", plural(len(plan.Applications), "application"),
+		count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], plural(len(plan.Images), "image"))
 }
 
 // perShard is the number of applications of a shard, unless the number of shards is given.
