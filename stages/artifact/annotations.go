@@ -37,7 +37,13 @@ func Annotations(repository string, facts []vcs.Facts, created time.Time) map[st
 	set(ocispec.AnnotationRevision, revision(facts))
 	set(ocispec.AnnotationSource, common(facts, func(r vcs.Repository) string { return r.URI }))
 	set(ocispec.AnnotationVersion, highest(VersionTags(facts)))
-	set(AnnotationEnvironments, joinSet(environments(facts)))
+	var environments []string
+	for _, f := range facts {
+		if f.Environment != "" {
+			environments = append(environments, f.Environment)
+		}
+	}
+	set(AnnotationEnvironments, joinSet(environments))
 
 	if created.IsZero() {
 		created = time.Unix(0, 0)
@@ -48,17 +54,6 @@ func Annotations(repository string, facts []vcs.Facts, created time.Time) map[st
 		}
 	}
 	out[ocispec.AnnotationCreated] = created.UTC().Format(time.RFC3339)
-	return out
-}
-
-// environments returns the environments of the sources.
-func environments(facts []vcs.Facts) []string {
-	var out []string
-	for _, f := range facts {
-		if f.Environment != "" {
-			out = append(out, f.Environment)
-		}
-	}
 	return out
 }
 

@@ -82,10 +82,8 @@ func ContentLayer(list []files.File) (Blob, error) {
 // ContentManifest returns the manifest of the layer. It has no subject, because Argo CD would
 // follow it. Its annotations are those of the root, and how to deploy it.
 func ContentManifest(layer ocispec.Descriptor, annotations map[string]string) (Blob, error) {
-	all := maps.Clone(annotations)
-	if all == nil {
-		all = map[string]string{}
-	}
+	all := map[string]string{}
+	maps.Copy(all, annotations)
 	all[annotationInterpreter] = kubectlApply
 	return NewManifest(ocispec.Manifest{
 		ArtifactType: ArtifactTypeContent,

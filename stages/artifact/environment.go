@@ -41,12 +41,11 @@ func (s EnvironmentSet) Of(file string) string {
 // With returns the environments of the files that locations are in.
 func (s EnvironmentSet) With(locations []images.Location) []string {
 	var out []string
-	for _, l := range locations {
-		if environment := s.Of(l.File); environment != "" && !slices.Contains(out, environment) {
+	for _, environment := range s {
+		if slices.ContainsFunc(locations, func(l images.Location) bool { return s.Of(l.File) == environment }) {
 			out = append(out, environment)
 		}
 	}
-	slices.Sort(out)
 	return out
 }
 

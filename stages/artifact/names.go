@@ -240,16 +240,14 @@ func TagReason(facts []vcs.Facts) string {
 	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
-	if len(reasons) == 0 {
-		reasons = []string{"the sources have none in common"}
-	}
-	switch len(tags) {
-	case 0:
+	if len(tags) == 0 {
 		return ""
-	case 1:
-		return fmt.Sprintf("tag %s not used: %s", tags[0], strings.Join(reasons, "; "))
 	}
-	return fmt.Sprintf("tags %s not used: %s", strings.Join(tags, ", "), strings.Join(reasons, "; "))
+	noun := "tag"
+	if len(tags) > 1 {
+		noun = "tags"
+	}
+	return fmt.Sprintf("%s %s not used: %s", noun, strings.Join(tags, ", "), cmp.Or(strings.Join(reasons, "; "), "the sources have none in common"))
 }
 
 // changes describes how a source differs from its commit: one file for each kind of difference,

@@ -3,6 +3,7 @@
 package artifact
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 
@@ -34,16 +35,11 @@ func isOriginalAttestations(desc ocispec.Descriptor) bool {
 // originalEntry describes a folder or file in ManifestDir.
 type originalEntry struct {
 	Unmodified bool   `json:"unmodified"`
-	Path       string `json:"path"`
 	URI        string `json:"uri"`
-	IsDir      bool   `json:"isDir"`
 	Git        struct {
 		Reference struct {
 			Hash string `json:"hash"`
 		} `json:"reference"`
-		Object struct { // v0.2
-			CommitHash string `json:"commitHash"`
-		} `json:"object"`
 	} `json:"git"`
 }
 
@@ -69,12 +65,7 @@ func originalSources(statements []Statement) []ViewSource {
 		source := ViewSource{Path: dir.Path, Modified: vcs.Unknown}
 		for _, group := range dir.VCSEntries.EntryGroups {
 			for _, e := range group {
-				if source.URI == "" {
-					source.URI = e.URI
-				}
-				if source.Commit == "" {
-					source.Commit = e.Git.Reference.Hash
-				}
+				source.URI, source.Commit = cmp.Or(source.URI, e.URI), cmp.Or(source.Commit, e.Git.Reference.Hash)
 				switch {
 				case !e.Unmodified:
 					source.Modified = vcs.Yes
@@ -131,13 +122,8 @@ func originalImages(statements []Statement) []ViewImage {
 	var out []ViewImage
 	seen := map[string]bool{}
 	for _, at := range order {
-		image := ViewImage{Name: original[at], Ref: replaced[at]}
-		if image.Ref == "" {
-			image.Ref = resolved[at]
-		}
-		if image.Name == "" {
-			image.Name = image.Ref
-		}
+		image := ViewImage{Ref: cmp.Or(replaced[at], resolved[at])}
+		image.Name = cmp.Or(original[at], image.Ref)
 		for _, text := range []string{resolved[at], replaced[at]} {
 			if named, err := imageref.Parse(text); err == nil && named.Digest != "" {
 				image.Digest = named.Digest

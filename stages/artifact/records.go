@@ -37,13 +37,18 @@ type Promotion struct {
 	At time.Time `json:"at"`
 }
 
-// ViewPromotion is a record of a promotion. It is read, not verified.
-type ViewPromotion struct {
-	Promotion
-	Subject digest.Digest `json:"subject"` // what the record is attached to
+// ViewRecord is a bundle that is attached to a manifest. It is read, not verified.
+type ViewRecord struct {
+	Subject digest.Digest `json:"subject"` // what it is attached to
 	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
 	ViewSigner
 	Bundle []byte `json:"-"`
+}
+
+// ViewPromotion is a record of a promotion.
+type ViewPromotion struct {
+	Promotion
+	ViewRecord
 }
 
 // maxHistory is how many roots the history of a tag is followed through.
@@ -99,13 +104,10 @@ type Reproduction struct {
 	At time.Time `json:"at"`
 }
 
-// ViewReproduction is a statement of a reproduction. It is read, not verified.
+// ViewReproduction is a statement of a reproduction.
 type ViewReproduction struct {
 	Reproduction
-	Subject digest.Digest `json:"subject"` // what it is attached to
-	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
-	ViewSigner
-	Bundle []byte `json:"-"`
+	ViewRecord
 }
 
 // Summary is the predicate of PredicateSummary: that a manifest was verified, or failed to
@@ -146,12 +148,10 @@ const (
 	LevelUnevaluated = "SLSA_BUILD_LEVEL_UNEVALUATED"
 )
 
-// ViewSummary is a summary of a verification. It is read, not verified.
+// ViewSummary is a summary of a verification.
 type ViewSummary struct {
 	Summary
-	Subject digest.Digest `json:"subject"` // what it is attached to
-	Digest  digest.Digest `json:"digest"`  // of the manifest that carries it
-	ViewSigner
+	ViewRecord
 }
 
 // ViewSigner is who signed a bundle, as that says; it is not verified.

@@ -169,9 +169,9 @@ func (r Relocation) statements(renamed renamed, list []Statement, was, is digest
 
 // provenance is the old one, for the new content.
 func (r Relocation) provenance(old Statement, content digest.Digest) (Statement, error) {
-	var p Provenance
-	if err := json.Unmarshal(old.Predicate, &p); err != nil {
-		return Statement{}, fmt.Errorf("read provenance: %w", err)
+	p, err := provenanceOf([]Statement{old})
+	if err != nil {
+		return Statement{}, err
 	}
 	d := &p.BuildDefinition
 	d.BuildType = BuildTypeRelocate

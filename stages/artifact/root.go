@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -27,10 +28,8 @@ func Root(repository string, content, attestations ocispec.Descriptor, list []im
 			return Blob{}, fmt.Errorf("image %s has no digest: it was not resolved", image.Name)
 		}
 	}
-	all := maps.Clone(annotations)
-	if all == nil {
-		all = map[string]string{}
-	}
+	all := map[string]string{}
+	maps.Copy(all, annotations)
 	all[AnnotationFormat] = Format
 
 	children := []ocispec.Descriptor{
@@ -77,9 +76,9 @@ func unknownPlatform() *ocispec.Platform {
 
 // imageChildren lists each digest once, with every name that it goes by.
 func imageChildren(repository string, list []images.Image) []ocispec.Descriptor {
-	byDigest := map[string][]images.Image{}
+	byDigest := map[digest.Digest][]images.Image{}
 	for _, image := range list {
-		byDigest[image.Digest.String()] = append(byDigest[image.Digest.String()], image)
+		byDigest[image.Digest] = append(byDigest[image.Digest], image)
 	}
 	var out []ocispec.Descriptor
 	for _, same := range byDigest {

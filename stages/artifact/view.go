@@ -339,29 +339,21 @@ func (b *bundles) read(ctx context.Context, source layout.Repository, subject di
 	if json.Unmarshal(data, &bundle) != nil || json.Unmarshal(bundle.Envelope.Payload, &s) != nil {
 		return nil
 	}
-	subject = cmp.Or(subject, about)
-	signer := newViewSigner(bundle.VerificationMaterial.PublicKey.Hint, bundle.VerificationMaterial.Certificate.Raw)
-	switch s.PredicateType {
-	case PredicatePromotion:
-		record := ViewPromotion{Subject: subject, Digest: desc.Digest, ViewSigner: signer, Bundle: data}
-		if json.Unmarshal(s.Predicate, &record.Promotion) == nil {
-			b.promotions = append(b.promotions, record)
-			return nil
-		}
-	case PredicateSummary:
-		summary := ViewSummary{Subject: subject, Digest: desc.Digest, ViewSigner: signer}
-		if json.Unmarshal(s.Predicate, &summary.Summary) == nil {
-			b.summaries = append(b.summaries, summary)
-			return nil
-		}
-	case PredicateReproduction:
-		r := ViewReproduction{Subject: subject, Digest: desc.Digest, ViewSigner: signer, Bundle: data}
-		if json.Unmarshal(s.Predicate, &r.Reproduction) == nil {
-			b.reproductions = append(b.reproductions, r)
-			return nil
-		}
+	record := ViewRecord{
+		Subject: cmp.Or(subject, about), Digest: desc.Digest, Bundle: data,
+		ViewSigner: newViewSigner(bundle.VerificationMaterial.PublicKey.Hint, bundle.VerificationMaterial.Certificate.Raw),
 	}
-	b.signatures = append(b.signatures, Signature{Digest: desc.Digest, Subject: subject, ViewSigner: signer, PredicateType: s.PredicateType})
+	promotion, summary, reproduction := ViewPromotion{ViewRecord: record}, ViewSummary{ViewRecord: record}, ViewReproduction{ViewRecord: record}
+	switch {
+	case s.PredicateType == PredicatePromotion && json.Unmarshal(s.Predicate, &promotion.Promotion) == nil:
+		b.promotions = append(b.promotions, promotion)
+	case s.PredicateType == PredicateSummary && json.Unmarshal(s.Predicate, &summary.Summary) == nil:
+		b.summaries = append(b.summaries, summary)
+	case s.PredicateType == PredicateReproduction && json.Unmarshal(s.Predicate, &reproduction.Reproduction) == nil:
+		b.reproductions = append(b.reproductions, reproduction)
+	default:
+		b.signatures = append(b.signatures, Signature{Digest: record.Digest, Subject: record.Subject, ViewSigner: record.ViewSigner, PredicateType: s.PredicateType})
+	}
 	return nil
 }
 
@@ -375,9 +367,7 @@ func (a *Application) images(ctx context.Context, repository string) ([]ViewImag
 	}
 	out := make([]ViewImage, len(children))
 	var missing notes
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Streams)
-	for i, child := range children {
+	err = atonce.Each(ctx, atonce.Streams, children, func(ctx context.Context, i int, child ocispec.Descriptor) error {
 		names := strings.Split(child.Annotations[AnnotationImageSource], ",")
 		tag, _, _ := strings.Cut(child.Annotations[AnnotationImageTag], ",")
 		ref := imageref.Reference{Name: repository, Tag: tag, Digest: child.Digest}.String()
@@ -385,9 +375,9 @@ func (a *Application) images(ctx context.Context, repository string) ([]ViewImag
 		if len(names) > 1 {
 			out[i].Names = names
 		}
-		group.Go(func() error { return a.image(ctx, child, related, &out[i], &missing) })
-	}
-	if err := group.Wait(); err != nil {
+		return a.image(ctx, child, related, &out[i], &missing)
+	})
+	if err != nil {
 		return nil, nil, err
 	}
 	slices.Sort(missing.list)
@@ -495,15 +485,11 @@ func (a *Application) configPlatform(ctx context.Context, desc ocispec.Descripto
 func (a *Application) related(ctx context.Context) (map[digest.Digest][]images.Related, error) {
 	children := a.Children(RoleRelated)
 	kinds := make([][]string, len(children))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Streams)
-	for i, child := range children {
-		group.Go(func() (err error) {
-			kinds[i], err = a.kindsOf(ctx, child)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err := atonce.Each(ctx, atonce.Streams, children, func(ctx context.Context, i int, child ocispec.Descriptor) (err error) {
+		kinds[i], err = a.kindsOf(ctx, child)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	out := map[digest.Digest][]images.Related{}

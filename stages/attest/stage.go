@@ -150,5 +150,3 @@ func (k *known) anonymous() {
 		k.facts[0].Name, k.renderings[0].Source = "", ""
 	}
 }
-
-var _ engine.Stage = (*Stage)(nil)

@@ -266,5 +266,3 @@ func plain(stored map[string]bool, all []images.Credential) []string {
 
 // at formats a position; line 0 means the whole file.
 func at(file string, line int) string { return images.Place(file, line, 0) }
-
-var _ engine.Stage = (*Stage)(nil)

@@ -4,7 +4,7 @@ package credentials
 
 import (
 	"encoding/base64"
-	"iter"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -88,34 +88,25 @@ var forms = []form{
 
 // formed returns the credentials that are recognised by their form alone.
 func formed(text string) []Hit {
-	hits := encodedKeys(text, privateKeys(text))
+	hits := privateKeys(text)
 	for i := range forms {
 		hits = forms[i].in(text, hits)
 	}
-	hits = jwts(text, hits)
-	hits = headers(text, hits)
-	hits = dsns(text, hits)
-	hits = curls(text, hits)
-	hits = statements(text, hits)
-	return passwordURLs(text, hits)
+	for i := range patterns {
+		hits = patterns[i].in(text, hits)
+	}
+	return hits
 }
 
 // in appends the tokens of a form. A token is not part of a longer word.
 func (f *form) in(text string, hits []Hit) []Hit {
 	for at, from := 0, next(text, f.prefix, 0); from >= 0; from = next(text, f.prefix, at) {
-		end := from + len(f.prefix)
-		for end < len(text) && f.of(text[end]) {
-			end++
-		}
-		at = end
-		n := end - from - len(f.prefix)
-		if n < f.least || f.most > 0 && n > f.most || from > 0 && url64(text[from-1]) || end < len(text) && url64(text[end]) {
+		begin := from + len(f.prefix)
+		at = run(text, begin, f.of)
+		if n := at - begin; n < f.least || f.most > 0 && n > f.most || from > 0 && url64(text[from-1]) || at < len(text) && url64(text[at]) || isInvented(text[begin:at]) {
 			continue
 		}
-		if isInvented(text[from+len(f.prefix) : end]) {
-			continue
-		}
-		hits = append(hits, Hit{What: f.what, From: from, To: end})
+		hits = append(hits, Hit{What: f.what, From: from, To: at})
 	}
 	return hits
 }
@@ -145,58 +136,84 @@ func privateKeys(text string) []Hit {
 	return hits
 }
 
-// encodedKeys appends private keys whose PEM is in base64, as in a kubeconfig.
-func encodedKeys(text string, hits []Hit) []Hit {
-	const prefix = "LS0tLS1CRUdJTi" // -----BEGIN
-	const head = 96                 // characters that have the label
-	for at, from := 0, next(text, prefix, 0); from >= 0; from = next(text, prefix, at) {
-		end := run(text, from, base64s)
-		at = end
-		start, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text[from:min(end, from+head)], "="))
-		if err == nil && len(privateKeys(string(start))) > 0 {
-			hits = append(hits, Hit{What: "a private key", From: from, To: end})
+// pattern is the form of credentials that are recognised by what is around them.
+type pattern struct {
+	what string
+	mark string // a text without it has none
+	// expr has the group 1 for a user, which may be empty, and 2 for the credential.
+	expr *regexp.Regexp
+	// not reports whether a character before the whole makes it a part of something else; nil
+	// means that none does.
+	not      alphabet
+	comments bool // those in comments count
+	takes    func(groups []string) bool
+}
+
+// maxPassword is the maximum length of a user and a password together.
+const maxPassword = 256
+
+// patterns are in the order of their precedence.
+var patterns = []pattern{
+	// A PEM in base64, as in a kubeconfig.
+	{"a private key", "LS0tLS1CRUdJTi", regexp.MustCompile(`()(LS0tLS1CRUdJTi[A-Za-z0-9+/=]*)`), nil, true, isEncodedKey},
+	{"a JSON Web Token", "eyJ", regexp.MustCompile(`()(eyJ[\w.-]*)`), url64, true, isJWT},
+	// HTTP headers.
+	{basicClass.what(), "Basic ", regexp.MustCompile(`Basic ()([\w+/=.~-]*)`), alnum, false, func(groups []string) bool { return isBasic(groups[2]) }},
+	{secretClass.what(), "Bearer ", regexp.MustCompile(`Bearer ()([\w+/=.~-]*)`), alnum, false, func(groups []string) bool { return secretClass.takes(groups[2]) }},
+	// MySQL's data source names: user:password@tcp(host).
+	{"a password in a URL", "@tcp(", regexp.MustCompile("([^\x00-\x20\"'`=:]*):([^\x00-\x20\"'`=]+?)@tcp\\("), nil, true, isLogin},
+	{"a password in a URL", "@unix(", regexp.MustCompile("([^\x00-\x20\"'`=:]*):([^\x00-\x20\"'`=]+?)@unix\\("), nil, true, isLogin},
+	{passwordClass.what(), "curl ", regexp.MustCompile("curl(?: .*?)? (?:-u|--user) [ \"']*([^\x00-\x20\"'`\\\\:]*):([^\x00-\x20\"'`\\\\]+)"), nil, false, isLogin},
+	// SQL.
+	{passwordClass.what(), "IDENTIFIED BY '", regexp.MustCompile(`IDENTIFIED BY '()([^']{1,255})'`), nil, false, isPassword},
+	{passwordClass.what(), "identified by '", regexp.MustCompile(`identified by '()([^']{1,255})'`), nil, false, isPassword},
+	// URLs: scheme://user:password@host.
+	{"a password in a URL", "://", regexp.MustCompile("://([!$%&(-+.0-9;=@-[\\]^_a-z{|}~-]*):([!$%&(-+.0-;=@-[\\]^_a-z{|}~-]*)@([!$%&(-+.0-;=A-[\\]^_a-z{|}~-]*)"), nil, false, isInURL},
+}
+
+// in appends the credentials of a pattern.
+func (p *pattern) in(text string, hits []Hit) []Hit {
+	if !strings.Contains(text, p.mark) {
+		return hits // most texts
+	}
+	in := comments{text: text}
+	for _, m := range p.expr.FindAllStringSubmatchIndex(text, -1) {
+		var groups []string
+		for i := 0; i < len(m); i += 2 {
+			groups = append(groups, text[m[i]:m[i+1]])
+		}
+		if (p.not == nil || m[0] == 0 || !p.not(text[m[0]-1])) && p.takes(groups) && (p.comments || !in.hold(m[4])) {
+			hits = append(hits, Hit{What: p.what, From: m[4], To: m[5]})
 		}
 	}
 	return hits
 }
 
-// next returns where a mark begins in a text, at an index or after it; -1 if it does not.
-func next(text, mark string, at int) int {
-	if i := strings.Index(text[at:], mark); i >= 0 {
-		return at + i
-	}
-	return -1
+func isPassword(groups []string) bool { return passwordClass.takes(groups[2]) }
+
+// isLogin reports whether a user and a password are no placeholders.
+func isLogin(groups []string) bool {
+	return groups[1] != "" && len(groups[1])+len(groups[2]) < maxPassword && isPassword(groups) && !isStandIn(groups[1], groups[2])
 }
 
-func base64s(c byte) bool { return alnum(c) || c == '+' || c == '/' || c == '=' }
-
-// run returns the end of the characters of an alphabet that begin at an index.
-func run(text string, at int, of alphabet) int {
-	for at < len(text) && of(text[at]) {
-		at++
-	}
-	return at
+func isInURL(groups []string) bool {
+	return groups[3] != "" && isPassword(groups) && !isStandIn(groups[1], groups[2]) && !isExample(groups[3])
 }
 
-// headers appends the credentials in HTTP headers: Basic with a user and a password in base64,
-// and Bearer with a token that looks random.
-func headers(text string, hits []Hit) []Hit {
-	for _, scheme := range []struct {
-		name, what string
-		takes      func(string) bool
-	}{
-		{"Basic ", basicClass.what(), isBasic}, {"Bearer ", secretClass.what(), secretClass.takes},
-	} {
-		in := comments{text: text}
-		for at, before := 0, next(text, scheme.name, 0); before >= 0; before = next(text, scheme.name, at) {
-			from := before + len(scheme.name)
-			at = run(text, from, func(c byte) bool { return base64s(c) || dotted(c) || c == '~' })
-			if scheme.takes(text[from:at]) && (before == 0 || !alnum(text[before-1])) && !in.hold(before) {
-				hits = append(hits, Hit{What: scheme.what, From: from, To: at})
-			}
-		}
+func isEncodedKey(groups []string) bool {
+	const head = 96 // characters that have the label
+	begin, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(groups[2][:min(len(groups[2]), head)], "="))
+	return err == nil && len(privateKeys(string(begin))) > 0
+}
+
+// isJWT reports whether a text is a signed JSON Web Token.
+func isJWT(groups []string) bool {
+	parts := strings.Split(groups[2], ".")
+	if len(parts) != 3 || !strings.HasPrefix(parts[1], "eyJ") || len(parts[2]) < 20 {
+		return false
 	}
-	return hits
+	header, err := base64.RawURLEncoding.DecodeString(parts[0])
+	return err == nil && strings.Contains(string(header), `"alg"`)
 }
 
 // isBasic reports whether a value is a user and a password in base64.
@@ -213,126 +230,20 @@ func isBasic(value string) bool {
 	return ok && user != "" && strings.IndexFunc(string(data), func(r rune) bool { return r < ' ' || r > '~' }) < 0 && passwordClass.takes(password)
 }
 
-// dsns appends the passwords in MySQL's data source names: user:password@tcp(host).
-func dsns(text string, hits []Hit) []Hit {
-	for _, mark := range []string{"@tcp(", "@unix("} {
-		for at, end := 0, next(text, mark, 0); end >= 0; end = next(text, mark, at) {
-			at = end + len(mark)
-			start := end
-			for start > 0 && end-start < maxPassword && text[start-1] > ' ' && strings.IndexByte("\"'`=", text[start-1]) < 0 {
-				start--
-			}
-			user, password, ok := strings.Cut(text[start:end], ":")
-			if ok && user != "" && passwordClass.takes(password) && !isStandIn(user, password) {
-				hits = append(hits, Hit{What: "a password in a URL", From: end - len(password), To: end})
-			}
-		}
+// next returns where a mark begins in a text, at an index or after it; -1 if it does not.
+func next(text, mark string, at int) int {
+	if i := strings.Index(text[at:], mark); i >= 0 {
+		return at + i
 	}
-	return hits
+	return -1
 }
 
-// curls appends the passwords of curl -u user:password.
-func curls(text string, hits []Hit) []Hit {
-	in := comments{text: text}
-	for line, start := range lines(text) {
-		if !strings.Contains(line, "curl ") {
-			continue
-		}
-		for _, flag := range []string{" -u ", " --user "} {
-			i := strings.Index(line, flag)
-			if i < 0 {
-				continue
-			}
-			from := i + len(flag)
-			from += len(line[from:]) - len(strings.TrimLeft(line[from:], " \"'"))
-			to := run(line, from, func(c byte) bool { return c > ' ' && strings.IndexByte("\"'`\\", c) < 0 })
-			user, password, ok := strings.Cut(line[from:to], ":")
-			if ok && user != "" && passwordClass.takes(password) && !isStandIn(user, password) && !in.hold(start+from) {
-				hits = append(hits, Hit{What: passwordClass.what(), From: start + to - len(password), To: start + to})
-			}
-		}
+// run returns the end of the characters of an alphabet that begin at an index.
+func run(text string, at int, of alphabet) int {
+	for at < len(text) && of(text[at]) {
+		at++
 	}
-	return hits
-}
-
-// lines returns the lines of a text with their positions.
-func lines(text string) iter.Seq2[string, int] {
-	return func(yield func(string, int) bool) {
-		at := 0
-		for line := range strings.Lines(text) {
-			if !yield(line, at) {
-				return
-			}
-			at += len(line)
-		}
-	}
-}
-
-// statements appends the passwords in SQL: IDENTIFIED BY 'password'.
-func statements(text string, hits []Hit) []Hit {
-	in := comments{text: text}
-	for _, mark := range []string{"IDENTIFIED BY '", "identified by '"} {
-		for at, begin := 0, next(text, mark, 0); begin >= 0; begin = next(text, mark, at) {
-			from := begin + len(mark)
-			at = from
-			n := strings.IndexByte(text[from:min(len(text), from+maxPassword)], '\'')
-			if n > 0 && passwordClass.takes(text[from:from+n]) && !in.hold(from) {
-				hits = append(hits, Hit{What: passwordClass.what(), From: from, To: from + n})
-			}
-		}
-		in = comments{text: text}
-	}
-	return hits
-}
-
-// maxPassword is the maximum length of a user and a password together.
-const maxPassword = 256
-
-// jwts appends signed JSON Web Tokens.
-func jwts(text string, hits []Hit) []Hit {
-	const prefix = "eyJ" // {"
-	for at, from := 0, next(text, prefix, 0); from >= 0; from = next(text, prefix, at) {
-		end := from
-		for end < len(text) && dotted(text[end]) {
-			end++
-		}
-		at = end
-		parts := strings.Split(text[from:end], ".")
-		if len(parts) != 3 || from > 0 && url64(text[from-1]) || !strings.HasPrefix(parts[1], prefix) || len(parts[2]) < 20 {
-			continue
-		}
-		if header, err := base64.RawURLEncoding.DecodeString(parts[0]); err != nil || !strings.Contains(string(header), `"alg"`) {
-			continue
-		}
-		hits = append(hits, Hit{What: "a JSON Web Token", From: from, To: end})
-	}
-	return hits
-}
-
-// passwordURLs appends the passwords in URLs: scheme://user:password@host.
-func passwordURLs(text string, hits []Hit) []Hit {
-	const mark = "://"
-	in := comments{text: text}
-	for at, from := 0, next(text, mark, 0); from >= 0; from = next(text, mark, at) {
-		at = from + len(mark)
-		end := at
-		for end < len(text) && text[end] > ' ' && text[end] < 0x7f && strings.IndexByte(`/?#"'<>\,`+"`", text[end]) < 0 {
-			end++
-		}
-		authority := text[at:end]
-		at = end
-		host := strings.LastIndexByte(authority, '@')
-		if host < 0 {
-			continue
-		}
-		user, password, ok := strings.Cut(authority[:host], ":")
-		if !ok || len(authority) == host+1 || isExample(authority[host+1:]) || isStandIn(user, password) || !passwordClass.takes(password) || in.hold(from) {
-			continue
-		}
-		start := end - len(authority) + len(user) + 1
-		hits = append(hits, Hit{What: "a password in a URL", From: start, To: start + len(password)})
-	}
-	return hits
+	return at
 }
 
 // isStandIn reports whether a user and a password are placeholders: user:password@.

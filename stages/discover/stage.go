@@ -101,5 +101,3 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	return engine.Outputs{"images": desc}, nil
 }
-
-var _ engine.Stage = (*Stage)(nil)

@@ -154,5 +154,3 @@ func (s *Stage) distinct(tags []string, list []images.Image) error {
 	}
 	return nil
 }
-
-var _ engine.Stage = (*Stage)(nil)

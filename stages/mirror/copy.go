@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
@@ -55,17 +54,13 @@ func (m *mirroring) copy(ctx context.Context, list []images.Image, report func(e
 		target = &foreseen{Target: target, client: m.origins.Registry, dst: m.dst}
 	}
 	m.copier = transfer.NewCopier(target, transfer.Options{Check: m.config.Check, Empty: m.moved.Empty, Known: m.isKnown, Progress: progress})
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atonce.Requests)
-	for _, image := range list {
-		group.Go(func() error {
-			if err := m.image(ctx, image); err != nil {
-				return fmt.Errorf("copy image %s%s: %w", image.Source, place(image), err)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err := atonce.Each(ctx, atonce.Requests, list, func(ctx context.Context, _ int, image images.Image) error {
+		if err := m.image(ctx, image); err != nil {
+			return fmt.Errorf("copy image %s%s: %w", image.Source, place(image), err)
+		}
+		return nil
+	})
+	if err != nil {
 		return images.Moved{}, err
 	}
 	progress.End()
@@ -148,13 +143,12 @@ func (m *mirroring) image(ctx context.Context, image images.Image) error {
 		return err
 	}
 	m.took(desc, there)
-	group, ctx := errgroup.WithContext(ctx)
-	for _, related := range image.Related {
-		if related.Via != images.Inline { // otherwise it is in the image's index
-			group.Go(func() error { return m.related(ctx, image, from, related, there) })
+	return atonce.Each(ctx, 0, image.Related, func(ctx context.Context, _ int, related images.Related) error {
+		if related.Via == images.Inline { // it is in the image's index
+			return nil
 		}
-	}
-	return group.Wait()
+		return m.related(ctx, image, from, related, there)
+	})
 }
 
 // nearer returns the repository to copy a manifest of an image, or a related one, from.

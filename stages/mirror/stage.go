@@ -91,5 +91,3 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	out, err := engine.PutJSON(ctx, t.Store, images.MediaTypeMoved, moved)
 	return engine.Outputs{"moved": out}, err
 }
-
-var _ engine.Stage = (*Stage)(nil)

@@ -395,5 +395,3 @@ func (p *file) apply(f files.File) ([]byte, images.FileEdits, error) {
 	done.After = digest.FromBytes(after)
 	return after, done, nil
 }
-
-var _ engine.Stage = (*Stage)(nil)

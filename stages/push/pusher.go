@@ -9,12 +9,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -124,24 +124,20 @@ func (p *pusher) signed(ctx context.Context) error { return p.manifests(ctx, p.s
 // manifests pushes manifests that are in the store. One that is already there is probably
 // listed.
 func (p *pusher) manifests(ctx context.Context, list ...ocispec.Descriptor) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, desc := range list {
-		group.Go(func() error {
-			there, err := p.copier.Manifest(ctx, p.made, desc)
-			if err != nil || !there {
-				return err
-			}
-			data, err := engine.Get(ctx, p.made, desc)
-			if err != nil {
-				return err
-			}
-			if subject, _, err := registry.Referrer(desc, data); err == nil {
-				p.copier.Note(transfer.Referrer{Subject: subject, Manifest: desc, Existing: true})
-			}
-			return nil
-		})
-	}
-	return group.Wait()
+	return atonce.Each(ctx, 0, list, func(ctx context.Context, _ int, desc ocispec.Descriptor) error {
+		there, err := p.copier.Manifest(ctx, p.made, desc)
+		if err != nil || !there {
+			return err
+		}
+		data, err := engine.Get(ctx, p.made, desc)
+		if err != nil {
+			return err
+		}
+		if subject, _, err := registry.Referrer(desc, data); err == nil {
+			p.copier.Note(transfer.Referrer{Subject: subject, Manifest: desc, Existing: true})
+		}
+		return nil
+	})
 }
 
 // referrers adds manifests to the fallback tags of their subjects if the registry does not list
@@ -153,11 +149,9 @@ func (p *pusher) referrers(ctx context.Context) error {
 
 // setTags sets tags concurrently, except those that are already set.
 func (p *pusher) setTags(ctx context.Context, from layout.Repository, tags []transfer.Tagged) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, tag := range tags {
-		group.Go(func() error { return p.copier.Tag(ctx, from, tag.Desc, tag.Tag) })
-	}
-	return group.Wait()
+	return atonce.Each(ctx, 0, tags, func(ctx context.Context, _ int, tag transfer.Tagged) error {
+		return p.copier.Tag(ctx, from, tag.Desc, tag.Tag)
+	})
 }
 
 func (p *pusher) imageTags(ctx context.Context) error {

@@ -215,5 +215,3 @@ func Describe(repository string, root, content digest.Digest, tags []string, lis
 	}
 	return pushed
 }
-
-var _ engine.Stage = (*Stage)(nil)

@@ -549,5 +549,3 @@ func places(locations []images.Location) string {
 	}
 	return text
 }
-
-var _ engine.Stage = (*Stage)(nil)

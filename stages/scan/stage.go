@@ -567,5 +567,3 @@ func readable(name string) bool {
 	}
 	return false
 }
-
-var _ engine.Stage = (*Stage)(nil)

@@ -596,11 +596,3 @@ func (l logClient) post(ctx context.Context, path string, body []byte) ([]byte, 
 	}
 	return data, nil
 }
-
-var (
-	_ Signer               = (*Key)(nil)
-	_ Signer               = (*Keyless)(nil)
-	_ Signer               = (*Timestamped)(nil)
-	_ sgsign.RekorClient   = logClient{}
-	_ sgsign.RekorV2Client = logClient{}
-)

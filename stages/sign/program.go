@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -185,5 +184,3 @@ func (h *head) Write(data []byte) (int, error) {
 	h.data = append(h.data, data[:keep]...)
 	return len(data), nil
 }
-
-var _ io.Writer = (*head)(nil)

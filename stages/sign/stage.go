@@ -114,5 +114,3 @@ func Statement(ctx context.Context, signer Signer, subject ocispec.Descriptor, p
 	}
 	return []artifact.Blob{artifact.Empty(), artifact.NewBlob(MediaType, bundle), manifest}, nil
 }
-
-var _ engine.Stage = (*Stage)(nil)

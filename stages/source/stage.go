@@ -309,8 +309,6 @@ func log(t *engine.Task) *slog.Logger {
 	return t.Log
 }
 
-var _ engine.Stage = (*Stage)(nil)
-
 // found is the interpreter that will render the source.
 type found struct {
 	rendering.Interpreter
