@@ -45,14 +45,20 @@ type step struct {
 
 // steps returns the steps in an order in which no reader finds anything incomplete.
 func (p *pusher) steps() []step {
+	signatures := step{"signatures", func(ctx context.Context) error { return p.manifests(ctx, p.signatures...) }}
+	if p.whole && !p.check {
+		// It may have been signed by another key, or not at all.
+		p.mirrored.Referrers = nil
+		return []step{signatures, {"referrers", p.referrers}}
+	}
 	return []step{
 		{"content and statements", func(ctx context.Context) error { return p.manifests(ctx, p.content, p.statements) }},
 		{"root", func(ctx context.Context) error { return p.manifests(ctx, p.made.Root) }},
-		{"signatures", p.signed},
+		signatures,
 		{"referrers", p.referrers},
-		{"tags of images", p.imageTags},
-		{"tags of content", p.contentTags},
-		{"tags", p.rootTags},
+		{"tags of images", p.tagged(0, p.repository, imageTags(p.repository.Name(), p.images))},
+		{"tags of content", p.tagged(0, p.made, contentTags(p.content, p.tags))},
+		{"tags", p.tagged(1, p.made, rootTags(p.made.Root, p.tags))}, // one after the other
 	}
 }
 
@@ -118,9 +124,6 @@ func (p *pusher) isKnown(_ layout.Repository, desc ocispec.Descriptor) (there, k
 	return p.elsewhere[desc.Digest], p.elsewhere[desc.Digest] || desc.Digest == p.made.Root.Digest
 }
 
-// signed pushes the signatures, which are added to the lists of referrers later.
-func (p *pusher) signed(ctx context.Context) error { return p.manifests(ctx, p.signatures...) }
-
 // manifests pushes manifests that are in the store. One that is already there is probably
 // listed.
 func (p *pusher) manifests(ctx context.Context, list ...ocispec.Descriptor) error {
@@ -147,27 +150,11 @@ func (p *pusher) referrers(ctx context.Context) error {
 	return p.copier.List(ctx, nil)
 }
 
-// setTags sets tags concurrently, except those that are already set.
-func (p *pusher) setTags(ctx context.Context, from layout.Repository, tags []transfer.Tagged) error {
-	return atonce.Each(ctx, 0, tags, func(ctx context.Context, _ int, tag transfer.Tagged) error {
-		return p.copier.Tag(ctx, from, tag.Desc, tag.Tag)
-	})
-}
-
-func (p *pusher) imageTags(ctx context.Context) error {
-	return p.setTags(ctx, p.repository, imageTags(p.repository.Name(), p.images))
-}
-
-func (p *pusher) contentTags(ctx context.Context) error {
-	return p.setTags(ctx, p.made, contentTags(p.content, p.tags))
-}
-
-// rootTags sets the tags of the root, last the one by which results name it.
-func (p *pusher) rootTags(ctx context.Context) error {
-	for _, tag := range rootTags(p.made.Root, p.tags) {
-		if err := p.copier.Tag(ctx, p.made, tag.Desc, tag.Tag); err != nil {
-			return err
-		}
+// tagged sets tags, except those that are already set, at most limit of them concurrently.
+func (p *pusher) tagged(limit int, from layout.Repository, tags []transfer.Tagged) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return atonce.Each(ctx, limit, tags, func(ctx context.Context, _ int, tag transfer.Tagged) error {
+			return p.copier.Tag(ctx, from, tag.Desc, tag.Tag)
+		})
 	}
-	return nil
 }

@@ -127,13 +127,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := transfer.Taken(moves); s.config.Immutable && err != nil {
 		return nil, fmt.Errorf("push to %s: %w", p.repository.Name(), err)
 	}
-	steps := p.steps()
-	if p.whole && !s.config.Check {
-		// It may have been signed by another key, or not at all.
-		p.mirrored.Referrers = nil
-		steps = []step{{"signatures", p.signed}, {"referrers", p.referrers}}
-	}
-	for _, step := range steps {
+	for _, step := range p.steps() {
 		err := step.do(ctx)
 		if registry.Refused(err) {
 			err = advice.Add(err, advice.SaveInstead)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
@@ -33,6 +34,7 @@ type budget struct {
 	places  account             // characters of positions
 	looks   account             // comparisons of image fields with values
 	parsing *semaphore.Weighted // in values; see weight
+	fields  sync.Map            // indexes of the pipeline's image fields that there is something at
 }
 
 // account is what is left of a part of the budget.

@@ -171,14 +171,14 @@ func TestBudgetOfLooks(t *testing.T) {
 			}
 			in := []files.File{{Name: "a.yaml", Data: []byte("apiVersion: x.io/v1\nkind: X\na: [" + strings.Repeat("{a: b},", 100) + "]\n")}}
 			b := newBudget(in)
-			if _, _, err := stage.scan(t.Context(), in, b); err != nil {
+			if _, err := stage.scan(t.Context(), in, b); err != nil {
 				t.Error(err)
 			}
 			if used := maxLooks - b.looks.left.Load(); used < c.looks {
 				t.Errorf("%d looks, less than %d", used, c.looks)
 			}
 			b.looks.left.Store(c.looks)
-			if _, _, err := stage.scan(t.Context(), in, b); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: with those of this file, the values of the manifests are compared with the image fields") {
+			if _, err := stage.scan(t.Context(), in, b); err == nil || !strings.HasPrefix(err.Error(), "a.yaml: with those of this file, the values of the manifests are compared with the image fields") {
 				t.Errorf("error %v", err)
 			}
 		})

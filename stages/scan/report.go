@@ -16,7 +16,6 @@ import (
 type fileReport struct {
 	images.Report // without References
 	references    []found
-	fields        map[int]bool
 }
 
 // add adds what the next documents of the file contain.
@@ -34,7 +33,6 @@ func (f *findings) add(next *findings) {
 	f.objects = append(f.objects, next.objects...)
 	f.strangers = append(f.strangers, next.strangers...)
 	f.credentials = append(f.credentials, next.credentials...)
-	f.fields = joined(f.fields, next.fields)
 	f.empty = cmp.Or(f.empty, next.empty)
 	f.fail(next.err)
 }
@@ -45,7 +43,7 @@ func (scan *fileScan) report() fileReport {
 	for i := range scan.batches {
 		all.add(&scan.batches[i])
 	}
-	out := fileReport{references: all.references, fields: all.fields}
+	out := fileReport{references: all.references}
 	switch {
 	case scan.reason != "":
 		out.Skipped = []images.Skipped{{File: scan.name, Reason: scan.reason}}

@@ -184,7 +184,8 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, fmt.Errorf("the manifests of %s: %w: make several applications", count(i+1, "source"), err)
 		}
 	}
-	report, fields, err := s.scan(ctx, all, newBudget(all))
+	b := newBudget(all)
+	report, err := s.scan(ctx, all, b)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +203,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	for _, sentence := range slices.Concat(Rewriters(report), s.sealed(report)) {
 		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
 	}
-	for _, warning := range s.unused(report, fields) {
+	for _, warning := range s.unused(report, b) {
 		t.Report(warning)
 	}
 	var merged ocispec.Descriptor
@@ -307,8 +308,7 @@ func count(n int, noun string) string {
 // Scan returns what the files contain. Problems with files are in the report; the error is
 // the context's cause, or that the files exceed a limit of an application.
 func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
-	report, _, err := s.scan(ctx, in, newBudget(in))
-	return report, err
+	return s.scan(ctx, in, newBudget(in))
 }
 
 // ScanEach scans each file separately, regardless of its neighbours, and only for images. The
@@ -317,7 +317,7 @@ func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*image
 	each, b := *s, newBudget(in)
 	each.imagesOnly = true
 	for _, f := range in {
-		report, _, err := each.scan(ctx, []files.File{f}, b)
+		report, err := each.scan(ctx, []files.File{f}, b)
 		if err != nil {
 			return err
 		}
@@ -326,8 +326,7 @@ func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*image
 	return nil
 }
 
-// scan also returns the indexes of the configured fields that there is something at.
-func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.Report, map[int]bool, error) {
+func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.Report, error) {
 	in = slices.SortedStableFunc(slices.Values(in), func(a, b files.File) int { return cmp.Compare(a.Name, b.Name) })
 	set := newFolder(in)
 	found := make([]fileReport, len(in))
@@ -369,17 +368,10 @@ func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.R
 			})
 		}
 	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, err
+	if err := cmp.Or(group.Wait(), b.err()); err != nil {
+		return nil, err
 	}
-	if err := b.err(); err != nil {
-		return nil, nil, err
-	}
-	var fields map[int]bool
-	for _, f := range found {
-		fields = joined(fields, f.fields)
-	}
-	return merge(found, s.config.Exclude), fields, nil
+	return merge(found, s.config.Exclude), nil
 }
 
 // fileScan is the state of scanning one file.

@@ -82,31 +82,11 @@ func looksStructured(s string) bool {
 	if s == "" || s[0] == '{' || s[0] == '[' {
 		return s != ""
 	}
-	for line := range strings.SplitSeq(s, "\n") {
-		if startsWithKey(line) {
-			return true
-		}
-	}
-	return false
+	return startsWithKey.MatchString(s)
 }
 
-// startsWithKey reports whether a line may begin a YAML mapping, or one in a list.
-func startsWithKey(line string) bool {
-	const space, quotes = " \t\f\r", `"'`
-	unquoted := func(s string) string {
-		if s != "" && strings.IndexByte(quotes, s[0]) >= 0 {
-			return s[1:]
-		}
-		return s
-	}
-	key := unquoted(strings.TrimPrefix(strings.TrimLeft(line, space), "- "))
-	end := 0
-	for end < len(key) && (isAlnum(key[end]) || strings.IndexByte("_./-", key[end]) >= 0) {
-		end++
-	}
-	rest := unquoted(key[end:])
-	return end > 0 && rest != "" && rest[0] == ':' && (len(rest) == 1 || strings.IndexByte(space, rest[1]) >= 0)
-}
+// startsWithKey matches the beginning of a line that may begin a YAML mapping, or one in a list.
+var startsWithKey = regexp.MustCompile(`(?m)^[ \t\f\r]*(?:- )?["']?[\w./-]+["']?:(?:[ \t\f\r]|$)`)
 
 // embeddedTooMuch is the problem of a file whose embedded documents are too large.
 var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times what is written", manifests.MaxGrowth)

@@ -5,7 +5,6 @@ package scan
 import (
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,9 +15,8 @@ import (
 )
 
 // unused returns a warning for each part of the configuration that matches nothing in the
-// manifests: it is misspelled, or what it was for is gone. fields are the indexes of the
-// fields that there is something at.
-func (s *Stage) unused(r *images.Report, fields map[int]bool) []engine.Event {
+// manifests: it is misspelled, or what it was for is gone.
+func (s *Stage) unused(r *images.Report, b *budget) []engine.Event {
 	var out []engine.Event
 	warn := func(message string, path ...string) {
 		out = append(out, engine.Event{Level: engine.Warning, Message: message, Unused: path})
@@ -30,7 +28,7 @@ func (s *Stage) unused(r *images.Report, fields map[int]bool) []engine.Event {
 		}
 	}
 	for i, f := range s.config.Fields {
-		if !fields[i] {
+		if _, used := b.fields.Load(i); !used {
 			warn(fmt.Sprintf("no object in the manifests has the image field %s of %s", strings.Join(f.Paths, ", "), strings.Join(f.Kinds, ", ")), "fields", strconv.Itoa(i))
 		}
 	}
@@ -68,13 +66,4 @@ func spelled[T any](all []T, name func(T) string) iter.Seq[string] {
 			}
 		}
 	}
-}
-
-// joined returns what is in either set, which may be nil.
-func joined(a, b map[int]bool) map[int]bool {
-	if a == nil {
-		return b
-	}
-	maps.Copy(a, b)
-	return a
 }

@@ -43,7 +43,6 @@ type findings struct {
 	objects      []located[images.Object]
 	strangers    []located[images.Skipped] // documents that are not objects
 	credentials  []located[images.Credential]
-	fields       map[int]bool    // fields of the user that matched something, by index
 	empty        string          // why a document that could be an object contains none
 	err          *images.Skipped // the first reason why the file cannot be read
 }
@@ -614,25 +613,14 @@ func (w *walker) fits(f *field, parent *manifests.Node) bool {
 
 // use records that there is something at a field of the user's.
 func (w *walker) use(f *field) {
-	if !w.catalogue.isUsers(f.index) {
-		return
+	if w.catalogue.isUsers(f.index) {
+		w.budget.fields.Store(f.index, true)
 	}
-	if w.out.fields == nil {
-		w.out.fields = map[int]bool{}
-	}
-	w.out.fields[f.index] = true
 }
 
 // takes reports whether Scheme and Behind of a field match a value.
 func (f *field) takes(value string) bool {
-	return strings.HasPrefix(strings.TrimSpace(value), f.scheme()) && strings.Contains(value, f.Behind)
-}
-
-func (f *field) scheme() string {
-	if f.Scheme == "" {
-		return ""
-	}
-	return f.Scheme + "://"
+	return (f.Scheme == "" || strings.HasPrefix(strings.TrimSpace(value), f.Scheme+"://")) && strings.Contains(value, f.Behind)
 }
 
 // image adds the value of a field that is known to contain a reference. It also adds a value

@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/internal/nearest"
@@ -37,7 +35,7 @@ var wellKnown = []struct{ name, interpreter, what string }{
 // find returns the interpreter that the source names, or else the one that claims it. A marker
 // above the source moves a root that may grow.
 func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) (*found, error) {
-	var chosen *candidate
+	var chosen *found
 	var err error
 	if s.config.Interpreter != "" {
 		chosen, err = s.named(ctx)
@@ -47,7 +45,13 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 	if err != nil {
 		return nil, err
 	}
-	sum, err := s.allow(ctx, chosen.Interpreter)
+	if p, ok := chosen.Interpreter.(rendering.Preparer); ok && s.config.Lock == nil {
+		p.Prepare(ctx)
+	}
+	sum, err := chosen.Checksum(ctx)
+	if err == nil {
+		err = s.config.Lock.allow(chosen.Name(), sum, s.lockFile())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -67,51 +71,46 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 			return nil, err
 		}
 	}
-	if err := s.described(report, chosen, d, sum); err != nil {
+	warning, err := s.config.Lock.described(chosen.Name(), d.Version, sum, s.lockFile())
+	if err != nil {
 		return nil, err
+	}
+	if warning != "" {
+		report(engine.Event{Level: engine.Warning, Message: warning})
 	}
 	if s.config.Interpreter == "" {
 		report(engine.Event{Message: fmt.Sprintf("interpreter %s: %s", chosen.Name(), chosen.reason)})
 	}
-	schema, err := compile(d.Options)
-	if err != nil {
+	if chosen.schema, err = compile(d.Options); err != nil {
 		text := strings.Join(strings.Fields(err.Error()), " ")
 		return nil, fmt.Errorf("interpreter %s: the schema of its options is not valid: %s", chosen.Name(), text)
 	}
 	if chosen.above != "" {
 		at.grow(chosen.above) // claims looks no further than the root may grow
 	}
-	return &found{Interpreter: chosen.Interpreter, checksum: sum, description: d, schema: schema}, nil
+	chosen.checksum, chosen.description = sum, d
+	return chosen, nil
 }
 
 // named returns the interpreter that the source names.
-func (s *Stage) named(ctx context.Context) (*candidate, error) {
+func (s *Stage) named(ctx context.Context) (*found, error) {
 	i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
 	if err != nil {
 		others, _ := s.o.Interpreters.List(ctx) // the first error is the one to report
-		return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, names(others))))
+		return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, slices.Values(names(others)))))
 	}
-	return &candidate{Interpreter: i}, nil
-}
-
-// candidate is an interpreter that may be chosen.
-type candidate struct {
-	rendering.Interpreter
-	description interpreter.Description
-	claim
+	return &found{Interpreter: i}, nil
 }
 
 // detect finds the interpreter that claims a source by the descriptions of all. It does not
 // read or start any program for that.
-func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place) (*candidate, error) {
+func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place) (*found, error) {
 	all, err := s.o.Interpreters.List(ctx)
 	if err != nil {
 		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not every interpreter can be used: %v", err)})
 	}
-	var (
-		candidates []candidate
-		fallback   *candidate
-	)
+	var candidates []*found
+	var fallback *found
 	for _, i := range all {
 		d, err := i.Describe(ctx)
 		if ctxErr := context.Cause(ctx); ctxErr != nil {
@@ -122,7 +121,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 			continue
 		}
 		if i.Name() == fallbackName {
-			fallback = &candidate{i, d, claim{reason: "no other claims it"}}
+			fallback = &found{Interpreter: i, description: d, claim: claim{reason: "no other claims it"}}
 			continue
 		}
 		c, err := claims(d, at)
@@ -130,7 +129,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 			return nil, err
 		}
 		if c.reason != "" {
-			candidates = append(candidates, candidate{i, d, c})
+			candidates = append(candidates, &found{Interpreter: i, description: d, claim: c})
 		}
 	}
 	switch {
@@ -142,23 +141,23 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 		return nil, engine.Mistaken("path", advice.Add(fmt.Errorf("several interpreters claim it: %s", strings.Join(each, " and ")), advice.NameInterpreter))
 	case len(candidates) == 1:
 	case at.reference != "":
-		return nil, engine.Mistaken("path", fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(slices.Sorted(names(all)), ", ")))
+		return nil, engine.Mistaken("path", fmt.Errorf("no interpreter takes %s:// sources (there are: %s)", referenceScheme(at.reference), strings.Join(names(all), ", ")))
 	case fallback == nil:
-		return nil, advice.Add(fmt.Errorf("no interpreter claims it (there are: %s)", strings.Join(slices.Sorted(names(all)), ", ")), advice.NameInterpreter)
+		return nil, advice.Add(fmt.Errorf("no interpreter claims it (there are: %s)", strings.Join(names(all), ", ")), advice.NameInterpreter)
 	default:
-		candidates = append(candidates, *fallback)
+		candidates = append(candidates, fallback)
 		here, err := list(at.abs(at.path))
 		for _, m := range wellKnown {
 			if err == nil && at.folder && match(m.name, here) != "" {
 				return nil, engine.Mistaken("path", fmt.Errorf("%s needs the interpreter %s, which is not installed (there are: %s); the interpreter plain takes the files as they are",
-					strings.TrimSuffix(m.name, "/"), m.interpreter, strings.Join(slices.Sorted(names(all)), ", ")))
+					strings.TrimSuffix(m.name, "/"), m.interpreter, strings.Join(names(all), ", ")))
 			}
 		}
 		if err := s.whole(ctx, report, at); err != nil {
 			return nil, err
 		}
 	}
-	return &candidates[0], nil
+	return candidates[0], nil
 }
 
 // saidBy names the interpreter whose call failed, unless the error does.
@@ -168,30 +167,6 @@ func saidBy(i rendering.Interpreter, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", name, err)
-}
-
-// allow asks whether an interpreter may be used, and returns its checksum.
-func (s *Stage) allow(ctx context.Context, i rendering.Interpreter) (digest.Digest, error) {
-	if p, ok := i.(rendering.Preparer); ok && s.config.Lock == nil {
-		p.Prepare(ctx)
-	}
-	sum, err := i.Checksum(ctx)
-	if err != nil || s.config.Lock == nil {
-		return sum, err
-	}
-	return sum, s.config.Lock.allow(i.Name(), sum, s.lockFile())
-}
-
-// described reports the warnings about an interpreter that is about to be used.
-func (s *Stage) described(report func(engine.Event), i rendering.Interpreter, d interpreter.Description, sum digest.Digest) error {
-	if s.config.Lock == nil {
-		return nil
-	}
-	warning, err := s.config.Lock.described(i.Name(), d.Version, sum, s.lockFile())
-	if warning != "" {
-		report(engine.Event{Level: engine.Warning, Message: warning})
-	}
-	return err
 }
 
 // Claims returns why an interpreter claims a folder or file that names no interpreter: "" if it
@@ -322,12 +297,9 @@ func referenceScheme(reference string) string {
 	return s
 }
 
-func names(all []rendering.Interpreter) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for _, i := range all {
-			if !yield(i.Name()) {
-				return
-			}
-		}
+func names(all []rendering.Interpreter) (out []string) {
+	for _, i := range all {
+		out = append(out, i.Name())
 	}
+	return out
 }

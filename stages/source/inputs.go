@@ -42,17 +42,15 @@ type taken struct {
 
 // facts returns where the files come from. For a remote source these are the files that options
 // name.
-func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, read func(context.Context, vcs.Query) (vcs.Facts, []string, error)) (vcs.Facts, []string, error) {
+func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, repositories *vcs.Opened) (facts vcs.Facts, warnings []string, err error) {
 	query := vcs.Query{Name: name, Locked: locked, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
 	if t.at.reference == "" {
-		return read(ctx, query)
+		return repositories.Read(ctx, query)
 	}
 	query.Path = ""
-	facts := vcs.Facts{Name: name, Repositories: []vcs.Repository{}, Files: []vcs.File{}, Modified: vcs.Unknown}
-	var warnings []string
-	var err error
+	facts = vcs.Facts{Name: name, Repositories: []vcs.Repository{}, Files: []vcs.File{}, Modified: vcs.Unknown}
 	if len(t.inputs) > 0 {
-		facts, warnings, err = read(ctx, query)
+		facts, warnings, err = repositories.Read(ctx, query)
 	}
 	facts.Reference = shown(t.at.reference)
 	return facts, warnings, err

@@ -41,9 +41,9 @@ type LockedInterpreter struct {
 const platform = runtime.GOOS + "/" + runtime.GOARCH
 
 // allow refuses an interpreter that does not match the lock before it is started, if everything
-// must match the lock.
+// must match the lock. A nil lock allows any.
 func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
-	if !l.Required || name == fallbackName {
+	if l == nil || !l.Required || name == fallbackName {
 		return nil
 	}
 	locked, known := l.Interpreters[name]
@@ -62,7 +62,7 @@ func (l *Lock) allow(name string, checksum digest.Digest, file string) error {
 // described refuses an interpreter of another version than the locked one. Another build of the
 // same version is used, with a warning, because everyone who builds tape has a different one.
 func (l *Lock) described(name, version string, checksum digest.Digest, file string) (warning string, err error) {
-	if l.Required || name == fallbackName {
+	if l == nil || l.Required || name == fallbackName {
 		return "", nil
 	}
 	locked, known := l.Interpreters[name]
@@ -78,8 +78,13 @@ func (l *Lock) described(name, version string, checksum digest.Digest, file stri
 	return "", nil
 }
 
-// lockFile returns the path of the lock, relative to the working directory.
-func (s *Stage) lockFile() string { return filepath.Join(s.o.Folder, s.config.Lock.File) }
+// lockFile returns the path of the lock, relative to the working directory; "" if there is none.
+func (s *Stage) lockFile() string {
+	if s.config.Lock == nil {
+		return ""
+	}
+	return filepath.Join(s.o.Folder, s.config.Lock.File)
+}
 
 // locked vouches for files that are not in git; nil if there is no lock.
 func (s *Stage) locked() *vcs.Lock {

@@ -4,6 +4,7 @@ package source
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,17 +133,23 @@ func (s schema) all() iter.Seq[*jsonschema.Schema] {
 	}
 }
 
+// first returns the first result for a schema that applies to the value that is not zero.
+func first[T comparable](s schema, of func(*jsonschema.Schema) T) (found T) {
+	for sch := range s.all() {
+		var zero T
+		if found = of(sch); found != zero {
+			break
+		}
+	}
+	return found
+}
+
 // part returns the schema of a part of the value.
 func (s schema) part(sch *jsonschema.Schema) schema { return schema{sch, s.secret()} }
 
 // property returns the schema of one option.
 func (s schema) property(name string) schema {
-	for sch := range s.all() {
-		if p, ok := sch.Properties[name]; ok {
-			return s.part(p)
-		}
-	}
-	return s.part(nil)
+	return s.part(first(s, func(sch *jsonschema.Schema) *jsonschema.Schema { return sch.Properties[name] }))
 }
 
 // member returns the schema of an object's member, which need not be one of its properties.
@@ -166,15 +173,10 @@ func (s schema) member(name string) schema {
 
 // items returns the schema of a list's items.
 func (s schema) items() schema {
-	for sch := range s.all() {
-		if sch.Items2020 != nil {
-			return s.part(sch.Items2020)
-		}
-		if old, ok := sch.Items.(*jsonschema.Schema); ok {
-			return s.part(old)
-		}
-	}
-	return s.part(nil)
+	return s.part(first(s, func(sch *jsonschema.Schema) *jsonschema.Schema {
+		old, _ := sch.Items.(*jsonschema.Schema)
+		return cmp.Or(sch.Items2020, old)
+	}))
 }
 
 // types returns the types that a schema allows; none if it does not restrict them.
@@ -192,21 +194,15 @@ func (s schema) types() map[string]bool {
 
 // format returns the format of a string, "" if it has none.
 func (s schema) format() string {
-	for sch := range s.all() {
-		if sch.Format != nil {
-			return sch.Format.Name
-		}
+	format := first(s, func(sch *jsonschema.Schema) *jsonschema.Format { return sch.Format })
+	if format == nil {
+		return ""
 	}
-	return ""
+	return format.Name
 }
 
 func (s schema) writeOnly() bool {
-	for sch := range s.all() {
-		if sch.WriteOnly {
-			return true
-		}
-	}
-	return false
+	return first(s, func(sch *jsonschema.Schema) bool { return sch.WriteOnly })
 }
 
 // secret reports whether a value may be secret.

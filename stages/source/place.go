@@ -97,7 +97,7 @@ func species(m fs.FileMode) string {
 	case m&fs.ModeDevice != 0:
 		return "a device"
 	default:
-		return "no regular file"
+		return "not a regular file"
 	}
 }
 

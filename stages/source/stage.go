@@ -228,7 +228,7 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err := request.Conceal(ctx, t, at.reference, taken.options); err != nil {
 		return nil, err
 	}
-	facts, warnings, err := taken.facts(ctx, request.Source, s.locked(), s.readFacts)
+	facts, warnings, err := taken.facts(ctx, request.Source, s.locked(), s.o.Repositories)
 	if err != nil {
 		return nil, err
 	}
@@ -247,14 +247,6 @@ func (s *Stage) run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	outputs["request"], err = engine.PutJSON(ctx, t.Store, rendering.MediaTypeRequest, request)
 	return outputs, err
-}
-
-// readFacts reads what git records.
-func (s *Stage) readFacts(ctx context.Context, q vcs.Query) (vcs.Facts, []string, error) {
-	if s.o.Repositories != nil {
-		return s.o.Repositories.Read(ctx, q)
-	}
-	return vcs.Read(ctx, q)
 }
 
 // name returns the name of the source.
@@ -309,9 +301,11 @@ func log(t *engine.Task) *slog.Logger {
 	return t.Log
 }
 
-// found is the interpreter that will render the source.
+// found is the interpreter that will render the source, or one that may be chosen for that,
+// whose checksum and schema are not known yet.
 type found struct {
 	rendering.Interpreter
+	claim
 	checksum    digest.Digest
 	description interpreter.Description
 	schema      schema

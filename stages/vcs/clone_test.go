@@ -78,7 +78,7 @@ func TestClone(t *testing.T) {
 			if err != nil {
 				t.Fatalf("single commits %s: %v", allowed, err)
 			}
-			facts, warnings, err := Read(t.Context(), Query{Root: top, Path: ".", Folders: []string{"."}})
+			facts, warnings, err := (*Opened)(nil).Read(t.Context(), Query{Root: top, Path: ".", Folders: []string{"."}})
 			if err != nil || len(facts.Repositories) != 1 {
 				t.Fatalf("%+v, %q, %v", facts, warnings, err)
 			}

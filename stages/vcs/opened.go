@@ -10,7 +10,7 @@ import (
 
 // Opened keeps repositories open from one Read to the next, which then sees the HEAD that
 // the first saw. The zero value is ready; its methods may be called concurrently. It must
-// be closed by the caller.
+// be closed by the caller. A nil Opened opens repositories for each Read.
 type Opened struct {
 	mu    sync.Mutex
 	repos map[string]*openedRepository // by the top of the work tree
@@ -43,15 +43,13 @@ func (o *Opened) Close() {
 func (o *Opened) at(abs string) *openedRepository {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	repo := o.repos[abs]
-	if repo == nil {
-		repo = &openedRepository{abs: abs, found: Repository{Modified: No}}
-		if o.repos == nil {
-			o.repos = map[string]*openedRepository{}
-		}
-		o.repos[abs] = repo
+	if o.repos == nil {
+		o.repos = map[string]*openedRepository{}
 	}
-	return repo
+	if o.repos[abs] == nil {
+		o.repos[abs] = &openedRepository{abs: abs, found: Repository{Modified: No}}
+	}
+	return o.repos[abs]
 }
 
 // history returns the repository's HEAD and what is known of the whole repository, which may be

@@ -99,14 +99,11 @@ func isTop(dir string) bool {
 // Read uses go-git, and the git command for what go-git does not support (SHA-256, reftable,
 // alternates elsewhere). A file is unmodified if its bytes are those in HEAD. If they are
 // not, the git command tells whether line endings, encodings or filters make the difference.
-func Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
-	var once Opened
-	defer once.Close()
-	return once.Read(ctx, q)
-}
-
-// Read is the package's Read, of repositories that stay open.
 func (o *Opened) Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
+	if o == nil {
+		o = &Opened{}
+		defer o.Close()
+	}
 	r := &reader{query: q, opened: o, tops: map[string]string{}, repos: map[string]*repository{}}
 	facts = Facts{Name: q.Name, Path: q.Path, Repositories: []Repository{}, Files: []File{}, Modified: Unknown}
 

@@ -99,7 +99,7 @@ func query(t *testing.T, root string, paths ...string) Query {
 
 func read(t *testing.T, q Query) Facts {
 	t.Helper()
-	facts, warnings, err := Read(t.Context(), q)
+	facts, warnings, err := (*Opened)(nil).Read(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +381,7 @@ func TestReadRunsNothingOfTheRepository(t *testing.T) {
 			}
 			write(t, dir, map[string]string{".gitattributes": "*.yaml filter=x\n", "deploy/a.yaml": "a: 2\n"})
 			c.change(t, dir, program)
-			facts, _, err := Read(t.Context(), query(t, dir, "deploy/a.yaml"))
+			facts, _, err := (*Opened)(nil).Read(t.Context(), query(t, dir, "deploy/a.yaml"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -404,7 +404,7 @@ func TestReadBrokenFilter(t *testing.T) {
 		".git/info/attributes": "a.yaml filter=lost\nc.yaml text eol=crlf\n",
 		"deploy/a.yaml":        "changed\n", "deploy/b/c.yaml": "c: 1\r\n",
 	})
-	facts, warnings, err := Read(t.Context(), query(t, dir, "deploy/a.yaml", "deploy/b/c.yaml"))
+	facts, warnings, err := (*Opened)(nil).Read(t.Context(), query(t, dir, "deploy/a.yaml", "deploy/b/c.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +422,7 @@ func TestReadWithoutGit(t *testing.T) {
 	dir := newRepository(t, shop)
 	write(t, dir, map[string]string{"deploy/a.yaml": "a: 2\n", "deploy/b/c.yaml": "c: 1\r\n"})
 	t.Setenv("PATH", "")
-	facts, warnings, err := Read(t.Context(), query(t, dir, "deploy/a.yaml", "deploy/b/c.yaml"))
+	facts, warnings, err := (*Opened)(nil).Read(t.Context(), query(t, dir, "deploy/a.yaml", "deploy/b/c.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +479,7 @@ func TestReadBrokenRepository(t *testing.T) {
 	dir := filepath.Join(above, "inner")
 	write(t, dir, shop)
 	write(t, dir, map[string]string{".git": "gitdir: /nonexistent/repository\n"})
-	facts, warnings, err := Read(t.Context(), query(t, dir, "deploy/a.yaml"))
+	facts, warnings, err := (*Opened)(nil).Read(t.Context(), query(t, dir, "deploy/a.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +520,7 @@ func TestReadSubmodule(t *testing.T) {
 
 	// If the submodule is not checked out, its content is unknown.
 	gitIn(t, dir, "submodule", "--quiet", "deinit", "--force", "deploy/lib")
-	facts, warnings, err := Read(t.Context(), query(t, dir, paths[:2]...))
+	facts, warnings, err := (*Opened)(nil).Read(t.Context(), query(t, dir, paths[:2]...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -614,7 +614,7 @@ func TestReadNamedPipes(t *testing.T) {
 			if err := mkfifo(file); err != nil {
 				t.Skip(err)
 			}
-			facts, warnings, err := Read(t.Context(), query(t, dir, "deploy/a.yaml"))
+			facts, warnings, err := (*Opened)(nil).Read(t.Context(), query(t, dir, "deploy/a.yaml"))
 			if err != nil || facts.Modified != Unknown || len(warnings) != 1 || !strings.Contains(warnings[0], "not a regular file") && !strings.Contains(warnings[0], "named pipe") {
 				t.Errorf("modified %v, warnings %q, %v", facts.Modified, warnings, err)
 			}
@@ -636,7 +636,7 @@ func TestReadNamedPipes(t *testing.T) {
 		if err := mkfifo(file); err != nil {
 			t.Skip(err)
 		}
-		if facts, _, err := Read(t.Context(), query(t, linked, "deploy/a.yaml")); err != nil || facts.Modified != Unknown {
+		if facts, _, err := (*Opened)(nil).Read(t.Context(), query(t, linked, "deploy/a.yaml")); err != nil || facts.Modified != Unknown {
 			t.Errorf("%s: %v, %v", name, facts.Modified, err)
 		}
 	}
@@ -647,7 +647,7 @@ func TestReadCancelled(t *testing.T) {
 	q := query(t, dir, "deploy/a.yaml")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(os.ErrDeadlineExceeded)
-	if _, _, err := Read(ctx, q); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, _, err := (*Opened)(nil).Read(ctx, q); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 }
