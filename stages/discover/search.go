@@ -111,20 +111,18 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			}
 			related, _ := s.collect(image, found(image))
 			for _, r := range related {
-				switch {
-				case r.Via == images.Tag && r.Kind == images.SBOM: // cosign signs it by tag
-					question(image, opened[i], r.Digest, byTag(".sig", false), byReferrer)
-				case r.Via == images.Referrer: // and may do so for what others attached
+				// Cosign signs an SBOM by tag, and may do so for what others attached.
+				if r.Via == images.Tag && r.Kind == images.SBOM || r.Via == images.Referrer {
 					question(image, opened[i], r.Digest, byTag(".sig", false), byReferrer)
 				}
 			}
 		}
 	}
-	var errs []error
+	var err error
 	for _, f := range all {
-		errs = append(errs, f.err)
+		err = errors.Join(err, f.err)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return err
 	}
 	for i := range list.Images {
@@ -365,12 +363,9 @@ func (e missingError) Error() string { return strings.Join(e, "; ") }
 // denies access, or that it does not have all that it lists. Any other error fails the stage:
 // an answer that broke off must not decide what is in an artifact.
 func unanswered(err error) bool {
-	var network net.Error
-	if _, missing := errors.AsType[missingError](err); missing {
-		return true
-	}
-	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
-		errdefs.IsUnavailable(err) && errors.As(err, &network)
+	_, missing := errors.AsType[missingError](err)
+	_, network := errors.AsType[net.Error](err)
+	return missing || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) && network
 }
 
 // manifest is a related manifest that was read.

@@ -96,8 +96,5 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		t.Report(engine.Event{Level: engine.Warning, Message: sentence})
 	}
 	desc, err := engine.PutJSON(ctx, t.Store, images.MediaTypeList, list)
-	if err != nil {
-		return nil, err
-	}
-	return engine.Outputs{"images": desc}, nil
+	return engine.Outputs{"images": desc}, err
 }

@@ -228,8 +228,8 @@ func checkComments(s string) *ParseError {
 			size += length
 		default:
 			size = 0
-			if at := min(index(text, " #"), index(text, "\t#")); at < len(text) {
-				size = len(text) - at
+			if at := comment.FindStringIndex(text); at != nil {
+				size = len(text) - at[0]
 			}
 		}
 		if size > MaxComment {
@@ -240,13 +240,8 @@ func checkComments(s string) *ParseError {
 	return nil
 }
 
-// index is strings.Index, but len(s) if part is not in s.
-func index(s, part string) int {
-	if at := strings.Index(s, part); at >= 0 {
-		return at
-	}
-	return len(s)
-}
+// comment matches the beginning of a comment behind something else.
+var comment = regexp.MustCompile(`[ \t]#`)
 
 // beginsValue reports whether a value may follow a character: every value has such a character
 // before it.
@@ -285,14 +280,13 @@ func (e *ParseError) locate(text string) {
 	// that gives the same error.
 	lines := strings.SplitAfter(text, "\n")
 	n := sort.Search(len(lines), func(n int) bool {
-		return same(parseNothing(strings.Join(lines[:n+1], "")), e.Reason)
+		err := parseNothing(strings.Join(lines[:n+1], ""))
+		return err != nil && err.Reason == e.Reason
 	})
 	if n < len(lines) {
 		e.Line = n + 1
 	}
 }
-
-func same(err *ParseError, reason string) bool { return err != nil && err.Reason == reason }
 
 // parseNothing parses text and only returns the error.
 func parseNothing(text string) (e *ParseError) {

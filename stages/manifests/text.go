@@ -160,16 +160,7 @@ func Open(name string, data []byte) *File {
 	t := &Text{kind: mapped, base: skip}
 	var b strings.Builder
 	for i := skip; i+1 < len(data); {
-		r, n := rune(order.Uint16(data[i:])), 2
-		if utf16.IsSurrogate(r) {
-			var low rune
-			if i+3 < len(data) {
-				low = rune(order.Uint16(data[i+2:]))
-			}
-			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
-				n = 4
-			}
-		}
+		r, n := decode(order, data[i:])
 		t.add(b.Len(), i, utf8.RuneLen(r), n)
 		b.WriteRune(r)
 		i += n
@@ -232,7 +223,7 @@ func (p *Positions) At(offset int) (line, column int) {
 		p.offset, p.line, p.column = p.start, 1, 1
 	}
 	for p.offset < offset {
-		r, size := p.next()
+		r, size := decode(p.order, p.data[p.offset:])
 		p.offset += size
 		switch {
 		case r == '\n', r == '\r' && !p.atLF():
@@ -244,28 +235,27 @@ func (p *Positions) At(offset int) (line, column int) {
 	return p.line, p.column
 }
 
-// next returns the character at the offset and its length in bytes.
-func (p *Positions) next() (rune, int) {
-	rest := p.data[p.offset:]
-	if p.order == nil {
-		return utf8.DecodeRune(rest)
-	}
-	if len(rest) < 2 {
-		return utf8.RuneError, len(rest)
-	}
-	r := rune(p.order.Uint16(rest))
-	if utf16.IsSurrogate(r) && len(rest) >= 4 {
-		if r := utf16.DecodeRune(r, rune(p.order.Uint16(rest[2:]))); r != utf8.RuneError {
-			return r, 4
-		}
-	}
-	return r, 2
+func (p *Positions) atLF() bool {
+	r, _ := decode(p.order, p.data[p.offset:])
+	return r == '\n'
 }
 
-func (p *Positions) atLF() bool {
-	if p.offset == len(p.data) {
-		return false
+// decode returns the first character of data and its length in bytes.
+func decode(order wide, data []byte) (rune, int) {
+	if order == nil {
+		return utf8.DecodeRune(data)
 	}
-	r, _ := p.next()
-	return r == '\n'
+	if len(data) < 2 {
+		return utf8.RuneError, len(data)
+	}
+	r := rune(order.Uint16(data))
+	if !utf16.IsSurrogate(r) {
+		return r, 2
+	}
+	if len(data) >= 4 {
+		if pair := utf16.DecodeRune(r, rune(order.Uint16(data[2:]))); pair != utf8.RuneError {
+			return pair, 4
+		}
+	}
+	return utf8.RuneError, 2
 }

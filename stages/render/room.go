@@ -3,9 +3,11 @@
 package render
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -61,41 +63,24 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 
 // fill writes the files, then makes all folders read-only.
 func (r *room) fill(ctx context.Context, source []files.File) error {
-	made := map[string]bool{}
-	var folder func(dir string) error
-	folder = func(dir string) error {
-		if made[dir] {
-			return nil
-		}
-		if dir != r.source {
-			if err := folder(filepath.Dir(dir)); err != nil {
-				return err
-			}
-		}
-		made[dir] = true
-		return os.Mkdir(dir, 0o700)
-	}
-	if err := folder(r.source); err != nil {
+	if err := os.Mkdir(r.source, 0o700); err != nil {
 		return err
 	}
 	for _, f := range source {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
 		name := filepath.Join(r.source, filepath.FromSlash(f.Name))
-		if err := folder(filepath.Dir(name)); err != nil {
+		if err := cmp.Or(context.Cause(ctx), os.MkdirAll(filepath.Dir(name), 0o700)); err != nil {
 			return err
 		}
 		if err := os.WriteFile(name, f.Data, 0o444); err != nil {
 			return err
 		}
 	}
-	for dir := range made {
-		if err := os.Chmod(dir, 0o555); err != nil {
-			return err
+	return filepath.WalkDir(r.source, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			err = os.Chmod(name, 0o555)
 		}
-	}
-	return nil
+		return err
+	})
 }
 
 // remove removes both folders.

@@ -182,12 +182,12 @@ func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.
 	if s.platform != nil {
 		child, err := s.choose(list)
 		if err == nil && image.From != "" {
-			if err = whole(ctx, origin, child); errdefs.IsNotFound(err) {
+			if err = whole(ctx, origin, *child); errdefs.IsNotFound(err) {
 				err = &failure{fmt.Sprintf("%s does not have all of its %s: fetch that one there first", image.From, s.config.Platform), err}
 			}
 		}
 		image.Platform = s.config.Platform
-		return &child, nil, err
+		return child, nil, err
 	}
 	if image.From == "" {
 		return nil, nil, nil

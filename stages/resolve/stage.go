@@ -177,10 +177,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, fmt.Errorf("%d of %d images:\n%w", len(failures), len(references), errors.Join(failures...))
 	}
 	desc, err := engine.PutJSON(ctx, t.Store, images.MediaTypeList, list)
-	if err != nil {
-		return nil, err
-	}
-	return engine.Outputs{"images": desc}, nil
+	return engine.Outputs{"images": desc}, err
 }
 
 // unlocked reports whether there is a lock that should list the image but does not.
@@ -384,13 +381,12 @@ func manifests(children []ocispec.Descriptor) []images.Manifest {
 }
 
 // choose returns the child for the wanted platform.
-func (s *Stage) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error) {
+func (s *Stage) choose(children []ocispec.Descriptor) (*ocispec.Descriptor, error) {
 	best, there := s.platform.Choose(children)
 	if best == nil {
-		text := fmt.Sprintf("it has no %s, only %s", s.platform, cmp.Or(strings.Join(there, ", "), "manifests without a platform"))
-		return ocispec.Descriptor{}, &failure{text, errdefs.ErrNotFound}
+		return nil, &failure{fmt.Sprintf("it has no %s, only %s", s.platform, cmp.Or(strings.Join(there, ", "), "manifests without a platform")), errdefs.ErrNotFound}
 	}
-	return *best, nil
+	return best, nil
 }
 
 // check returns an error if the config of an image without an index names another
@@ -417,8 +413,7 @@ func (s *Stage) check(ctx context.Context, origin images.Origin, manifest []byte
 	if err := json.Unmarshal(data, &config); err != nil || config.OS == "" {
 		return nil //nolint:nilerr // see above
 	}
-	child := ocispec.Descriptor{Platform: &config}
-	_, err = s.choose([]ocispec.Descriptor{child})
+	_, err = s.choose([]ocispec.Descriptor{{Platform: &config}})
 	return err
 }
 

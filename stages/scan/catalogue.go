@@ -22,9 +22,9 @@ var catalogueYAML []byte
 // case.
 type knowledge struct {
 	Fields     []Field
-	Notes      []string
-	Registries []string
-	Elsewhere  []string
+	Notes      patterns // annotations that only mention images
+	Registries patterns
+	Elsewhere  patterns
 	Official   []string
 
 	compiled []field // of Fields
@@ -47,17 +47,12 @@ var builtin = sync.OnceValue(func() *knowledge {
 	return &k
 })
 
-// catalogue lists the fields of objects that contain references, and the names of
-// registries.
+// catalogue is what is known, and the fields of the configuration.
 type catalogue struct {
-	fields     []field
-	users      int      // number of entries from the configuration, which come first
-	notes      patterns // annotations that only mention images
-	registries patterns
-	elsewhere  patterns
-	official   map[string]bool
-
-	kinds sync.Map // "group kind" → []place at the top of its objects
+	*knowledge
+	fields []field
+	users  int      // number of entries from the configuration, which come first
+	kinds  sync.Map // "group kind" → []place at the top of its objects
 }
 
 // field is one compiled path of a Field.
@@ -118,7 +113,7 @@ func check(fields []Field) error {
 // newCatalogue returns the built-in catalogue preceded by the user's fields.
 func newCatalogue(user []Field) *catalogue {
 	k := builtin()
-	c := &catalogue{fields: k.compiled, users: len(user), notes: k.Notes, registries: k.Registries, elsewhere: k.Elsewhere, official: k.official}
+	c := &catalogue{knowledge: k, fields: k.compiled, users: len(user)}
 	if len(user) > 0 {
 		c.fields = compile(slices.Concat(user, k.Fields))
 	}

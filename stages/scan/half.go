@@ -77,7 +77,7 @@ func (c *catalogue) complete(stem string, l label, value string, find func(flat 
 	named := imageref.Split(value)
 	host, _, hosted := strings.Cut(named.Name, "/")
 	hosted = hosted && strings.ContainsAny(host, ".:")
-	if l == notImage || l == noLabel && (named.Version() != "" || !hosted || !c.registries.match(host) || !c.plausible(value, namesOne)) {
+	if l == notImage || l == noLabel && (named.Version() != "" || !hosted || !c.Registries.match(host) || !c.plausible(value, namesOne)) {
 		return h, false
 	}
 	at := max(strings.LastIndex(stem, "image"), 0)
@@ -138,7 +138,7 @@ func isRegistry(s string) bool { return registryOf.MatchString(s) }
 // isKnown reports whether a text is the host of a known registry, with or without a path.
 func (c *catalogue) isKnown(s string) bool {
 	host, _, _ := strings.Cut(s, "/")
-	return isRegistry(s) && c.registries.match(host)
+	return isRegistry(s) && c.Registries.match(host)
 }
 
 // isOpen reports whether a value is filled in later: it is null, or comes from elsewhere.
@@ -184,14 +184,11 @@ func (b near) of(n *manifests.Node, parts map[*manifests.Node]bool) near {
 
 // found returns what b and the assignments around a text say, which find looks up.
 func (b near) found(find func(flat string) (string, bool)) near {
-	for name := range mayTag {
-		if _, ok := find(name); ok {
-			b.levels = levelsBelow
-		}
-	}
-	for name := range mayEnd {
-		if _, ok := find(name); ok {
-			b.levels, b.ends = levelsBelow, true
+	for _, names := range []map[string]bool{mayTag, mayEnd} {
+		for name := range names {
+			if _, ok := find(name); ok {
+				b.levels, b.ends = levelsBelow, b.ends || mayEnd[name]
+			}
 		}
 	}
 	return b
@@ -302,7 +299,7 @@ func (w *walker) expanded(n *manifests.Node, value string, promise label) {
 	}
 	for _, word := range unfilled.FindAllString(value[at:], -1) {
 		host, _, _ := strings.Cut(word, "/")
-		if max(promise, labelOf(value[:at])) >= namesOne || w.catalogue.registries.match(host) {
+		if max(promise, labelOf(value[:at])) >= namesOne || w.catalogue.Registries.match(host) {
 			w.placeholder(n, word, images.Indirect, "")
 		}
 	}

@@ -204,8 +204,8 @@ func (c *catalogue) plausible(s string, l label) bool {
 	if !hasLetter.MatchString(path) {
 		return false
 	}
-	known := host != "" && c.registries.match(host)
-	if !known && c.elsewhere.match(host) {
+	known := host != "" && c.Registries.match(host)
+	if !known && c.Elsewhere.match(host) {
 		return false
 	}
 	if _, ok := normalise(s); !ok {

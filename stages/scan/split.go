@@ -359,7 +359,7 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 	switch {
 	case !w.catalogue.plausible(value, namesOne):
 		return false
-	case promise >= namesOne, w.catalogue.registries.match(host):
+	case promise >= namesOne, w.catalogue.Registries.match(host):
 		return true
 	}
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")

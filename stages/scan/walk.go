@@ -410,7 +410,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		switch {
 		case notLooked[key]:
 			child = child.speaks("")
-		case name == "annotations" && w.catalogue.notes.match(key):
+		case name == "annotations" && w.catalogue.Notes.match(key):
 			child = child.speaks(compared)
 		case tested && (key == "value" || key == "values"), conditions[key], queries[key] && value.Kind == manifests.Scalar:
 			child = child.speaks(condition)
