@@ -5,7 +5,6 @@ package sigstoretest
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -17,7 +16,6 @@ import (
 	_ "github.com/sigstore/rekor/pkg/types/dsse/v0.0.1" // the entries that are made
 	_ "github.com/sigstore/rekor/pkg/types/hashedrekord/v0.0.1"
 	"github.com/sigstore/rekor/pkg/util"
-	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/transparency-dev/merkle/rfc6962"
 )
 
@@ -55,20 +53,12 @@ func (s *Sigstore) oldLog(ctx context.Context, proposed models.ProposedEntry) (m
 	if err != nil {
 		return nil, err
 	}
-	signer, err := signature.LoadECDSASignerVerifier(s.log, crypto.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	id, err := keyID(s.log)
-	if err != nil {
-		return nil, err
-	}
 	leaf := rfc6962.DefaultHasher.HashLeaf(body)
-	checkpoint, err := util.CreateAndSignCheckpoint(ctx, s.host(), 1, 1, leaf, signer)
+	checkpoint, err := util.CreateAndSignCheckpoint(ctx, s.host(), 1, 1, leaf, s.log)
 	if err != nil {
 		return nil, err
 	}
-	logID, at, index, size := hex.EncodeToString(id), s.Now().Unix(), int64(0), int64(1)
+	logID, at, index, size := hex.EncodeToString(s.logID), s.Now().Unix(), int64(0), int64(1)
 	promised, err := json.Marshal(map[string]any{"body": body, "integratedTime": at, "logIndex": index, "logID": logID})
 	if err != nil {
 		return nil, err
@@ -76,7 +66,7 @@ func (s *Sigstore) oldLog(ctx context.Context, proposed models.ProposedEntry) (m
 	if promised, err = jsoncanonicalizer.Transform(promised); err != nil {
 		return nil, err
 	}
-	promise, err := signer.SignMessage(bytes.NewReader(promised))
+	promise, err := s.log.SignMessage(bytes.NewReader(promised))
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ import (
 	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	rekorpb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	"github.com/sigstore/rekor-tiles/v2/pkg/note"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 	formats "github.com/transparency-dev/formats/log"
@@ -64,13 +65,13 @@ type Sigstore struct {
 	// timestamp authority.
 	OldLog bool
 
-	server     *httptest.Server
-	ca, tsa    authority
-	stamp, log *ecdsa.PrivateKey
-	stamped    *x509.Certificate
-	mu         sync.Mutex
-	tokens     map[string]Identity
-	logins     map[string]url.Values // what was asked for with a code, by that
+	server         *httptest.Server
+	ca, tsa, stamp authority // tsa certifies stamp, which makes timestamps
+	log            signature.SignerVerifier
+	logID          []byte
+	mu             sync.Mutex
+	tokens         map[string]Identity
+	logins         map[string]url.Values // what was asked for with a code, by that
 }
 
 // Identity is what a token says.
@@ -101,20 +102,27 @@ func New(now func() time.Time) (*Sigstore, error) {
 	if s.tsa, err = newAuthority("tsa", now()); err != nil {
 		return nil, err
 	}
-	if s.log, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+	log, _, err := signature.NewDefaultECDSASignerVerifier()
+	if err != nil {
 		return nil, err
 	}
-	if s.stamp, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+	der, err := x509.MarshalPKIXPublicKey(log.Public())
+	if err != nil {
 		return nil, err
 	}
+	id := sha256.Sum256(der)
+	s.log, s.logID = log, id[:]
 	usage, err := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 8}})
 	if err != nil {
 		return nil, err
 	}
-	if s.stamped, err = s.tsa.issue(&x509.Certificate{
+	if s.stamp.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	if s.stamp.cert, err = s.tsa.issue(&x509.Certificate{
 		NotBefore: s.tsa.cert.NotBefore, NotAfter: s.tsa.cert.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: usage}},
-	}, s.stamp.Public()); err != nil {
+	}, s.stamp.key.Public()); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -319,7 +327,7 @@ func (s *Sigstore) timestamp(body []byte) ([]byte, error) {
 		HashAlgorithm: request.HashAlgorithm, HashedMessage: request.HashedMessage, Time: s.Now().Add(s.Skew),
 		Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}, ExtraExtensions: request.Extensions,
 	}
-	return t.CreateResponseWithOpts(s.stamped, s.stamp, crypto.SHA256)
+	return t.CreateResponseWithOpts(s.stamp.cert, s.stamp.key, crypto.SHA256)
 }
 
 func (s *Sigstore) entry(body []byte) ([]byte, error) {
@@ -351,12 +359,8 @@ func (s *Sigstore) Log(h *rekorpb.HashedRekordRequestV002) (*rekorv1.Transparenc
 		return nil, err
 	}
 	leaf := rfc6962.DefaultHasher.HashLeaf(body)
-	signer, err := signature.LoadECDSASignerVerifier(s.log, crypto.SHA256)
-	if err != nil {
-		return nil, err
-	}
 	origin := s.host()
-	noted, err := note.NewNoteSigner(context.Background(), origin, signer)
+	noted, err := note.NewNoteSigner(context.Background(), origin, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -364,12 +368,8 @@ func (s *Sigstore) Log(h *rekorpb.HashedRekordRequestV002) (*rekorv1.Transparenc
 	if err != nil {
 		return nil, err
 	}
-	id, err := keyID(s.log)
-	if err != nil {
-		return nil, err
-	}
 	return &rekorv1.TransparencyLogEntry{
-		LogId: &commonv1.LogId{KeyId: id}, KindVersion: &rekorv1.KindVersion{Kind: "hashedrekord", Version: "0.0.2"},
+		LogId: &commonv1.LogId{KeyId: s.logID}, KindVersion: &rekorv1.KindVersion{Kind: "hashedrekord", Version: "0.0.2"},
 		InclusionProof: &rekorv1.InclusionProof{
 			TreeSize: 1, RootHash: leaf, Checkpoint: &rekorv1.Checkpoint{Envelope: string(checkpoint)},
 		},
@@ -380,12 +380,6 @@ func (s *Sigstore) Log(h *rekorpb.HashedRekordRequestV002) (*rekorv1.Transparenc
 func (s *Sigstore) host() string {
 	u, _ := url.Parse(s.URL) // of httptest
 	return u.Hostname()
-}
-
-func keyID(key *ecdsa.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	sum := sha256.Sum256(der)
-	return sum[:], err
 }
 
 // SigningConfig returns the signing config, with the URLs of the services.
@@ -409,32 +403,19 @@ func (s *Sigstore) SigningConfig() []byte {
 
 // TrustedRoot returns the file that verifies what the instance signed.
 func (s *Sigstore) TrustedRoot() ([]byte, error) {
-	chain := func(list ...*x509.Certificate) any {
-		certs := []any{}
-		for _, c := range list {
-			certs = append(certs, map[string]any{"rawBytes": c.Raw})
-		}
-		last := list[len(list)-1]
-		return []any{map[string]any{
-			"uri": s.URL, "subject": map[string]any{"commonName": last.Subject.CommonName, "organization": "test"},
-			"certChain": map[string]any{"certificates": certs},
-			"validFor":  map[string]any{"start": last.NotBefore.Format(time.RFC3339)},
-		}}
-	}
-	der, err := x509.MarshalPKIXPublicKey(s.log.Public())
+	key, err := s.log.PublicKey()
 	if err != nil {
 		return nil, err
 	}
-	id, err := keyID(s.log)
+	start := s.ca.cert.NotBefore
+	trusted, err := root.NewTrustedRoot(root.TrustedRootMediaType01,
+		[]root.CertificateAuthority{&root.FulcioCertificateAuthority{Root: s.ca.cert, ValidityPeriodStart: start, URI: s.URL}}, nil,
+		[]root.TimestampingAuthority{&root.SigstoreTimestampingAuthority{Root: s.tsa.cert, Leaf: s.stamp.cert, ValidityPeriodStart: start, URI: s.URL}},
+		map[string]*root.TransparencyLog{"": {
+			BaseURL: s.URL, ID: s.logID, ValidityPeriodStart: start, HashFunc: crypto.SHA256, PublicKey: key, SignatureHashFunc: crypto.SHA256,
+		}})
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(map[string]any{
-		"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-		"tlogs": []any{map[string]any{
-			"baseUrl": s.URL, "hashAlgorithm": "SHA2_256", "logId": map[string]any{"keyId": id},
-			"publicKey": map[string]any{"rawBytes": der, "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": map[string]any{"start": s.ca.cert.NotBefore.Format(time.RFC3339)}},
-		}},
-		"certificateAuthorities": chain(s.ca.cert), "timestampAuthorities": chain(s.stamped, s.tsa.cert),
-	})
+	return trusted.MarshalJSON()
 }
