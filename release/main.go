@@ -31,21 +31,21 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
+	var tag string
+	if len(args) == 2 {
+		tag = args[1]
+	}
 	switch {
 	case command == "prepare" && len(args) >= 2:
 		return prepare(ctx, args[0], args[1:])
 	case command == "sbom" && len(args) == 3:
 		return sbom(args[0], args[1], args[2])
-	case command == "complete" && len(args) == 1:
-		return complete(ctx, args[0], "", os.Getenv("TAPE_RELEASE_KEY"))
-	case command == "complete" && len(args) == 2:
-		return complete(ctx, args[0], args[1], os.Getenv("TAPE_RELEASE_KEY"))
 	case command == "proxy" && len(args) == 2:
 		return proxy(ctx, args[0], args[1])
-	case command == "image" && len(args) == 1:
-		return image(ctx, args[0], "")
-	case command == "image" && len(args) == 2:
-		return image(ctx, args[0], args[1])
+	case command == "complete" && (len(args) == 1 || len(args) == 2):
+		return complete(ctx, args[0], tag, os.Getenv("TAPE_RELEASE_KEY"))
+	case command == "image" && (len(args) == 1 || len(args) == 2):
+		return image(ctx, args[0], tag)
 	}
 	return fmt.Errorf("%q with %d arguments: see the comment of this program", command, len(args))
 }

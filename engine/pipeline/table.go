@@ -56,9 +56,8 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 // Schemas keeps the schemas of kinds and the default pipeline, so that what many tables
 // have is compiled once. The zero value is ready; its methods may be called concurrently.
 type Schemas struct {
-	mu       sync.Mutex
-	ready    map[string]kindOf // by the schema's text
-	defaults map[string]*value // by their text
+	ready    sync.Map // of func() (*kindOf, error), by name and the schema's text
+	defaults sync.Map // of func() (*value, error), by their text
 }
 
 // NewTable is the package's NewTable.
@@ -95,48 +94,28 @@ func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 
 // parse parses a default pipeline. Values are not modified.
 func (s *Schemas) parse(defaults []byte) (*value, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if root, ok := s.defaults[string(defaults)]; ok {
-		return root, nil
-	}
-	root, err := parse(defaultFile, defaults)
-	if err != nil {
-		return nil, err
-	}
-	if s.defaults == nil {
-		s.defaults = map[string]*value{}
-	}
-	s.defaults[string(defaults)] = root
-	return root, nil
+	parsed, _ := s.defaults.LoadOrStore(string(defaults), sync.OnceValues(func() (*value, error) { return parse(defaultFile, defaults) }))
+	return parsed.(func() (*value, error))()
 }
 
 // kind returns a kind with its schema.
 func (s *Schemas) kind(k Kind) (*kindOf, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := k.Name + " " + string(k.Schema)
-	if ready, ok := s.ready[key]; ok && k.New != nil {
-		ready.Kind = k
-		return &ready, nil
+	if k.New == nil {
+		return nil, errors.New("New is nil")
 	}
-	ready, err := newKind(k)
+	compiled, _ := s.ready.LoadOrStore(k.Name+" "+string(k.Schema), sync.OnceValues(func() (*kindOf, error) { return newKind(k) }))
+	ready, err := compiled.(func() (*kindOf, error))()
 	if err != nil {
 		return nil, err
 	}
-	if s.ready == nil {
-		s.ready = map[string]kindOf{}
-	}
-	s.ready[key] = *ready
-	return ready, nil
+	own := *ready
+	own.Kind = k
+	return &own, nil
 }
 
 func newKind(k Kind) (*kindOf, error) {
 	if !nodeName.MatchString(k.Name) || strings.Contains(k.Name, "/") {
 		return nil, errors.New("the name must consist of letters, digits, -, _ and dots")
-	}
-	if k.New == nil {
-		return nil, errors.New("New is nil")
 	}
 	ready := &kindOf{Kind: k}
 	if k.Schema == nil {

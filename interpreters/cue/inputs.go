@@ -44,11 +44,8 @@ func (s *source) inputs() ([]string, error) {
 		}
 	}
 	var out []string
-	for _, file := range slices.Sorted(maps.Keys(w.files)) {
-		out = append(out, s.relative(file))
-	}
-	for _, folder := range slices.Sorted(maps.Keys(w.folders)) {
-		out = append(out, s.relative(folder))
+	for _, name := range slices.Concat(slices.Sorted(maps.Keys(w.files)), slices.Sorted(maps.Keys(w.folders))) {
+		out = append(out, s.relative(name))
 	}
 	return out, nil
 }

@@ -41,6 +41,7 @@ type collector struct {
 	ctx     *cue.Context
 	folder  string
 	streams bool // search strings for streams of documents
+	tasks   bool // the values are those of commands: only strings have objects
 	written bool // the values were read from a stream
 	found   []object
 	failed  interpreter.Problems
@@ -52,15 +53,15 @@ func (c *collector) collect(v cue.Value) {
 	v, _ = v.Default()
 	switch v.IncompleteKind() {
 	case cue.BottomKind:
-		add(&c.failed, c.problems(v.Err()))
+		c.fail(v.Err())
 	case cue.StructKind:
-		if id, ok := identify(v); ok {
+		if id, ok := identify(v); ok && !c.tasks {
 			c.add(id, v)
 			return
 		}
 		fields, err := v.Fields()
 		if err != nil {
-			add(&c.failed, c.problems(err))
+			c.fail(err)
 			return
 		}
 		for fields.Next() {
@@ -69,7 +70,7 @@ func (c *collector) collect(v cue.Value) {
 	case cue.ListKind:
 		items, err := v.List()
 		if err != nil {
-			add(&c.failed, c.problems(err))
+			c.fail(err)
 			return
 		}
 		for items.Next() {
@@ -79,6 +80,13 @@ func (c *collector) collect(v cue.Value) {
 		if c.streams {
 			c.stream(v)
 		}
+	}
+}
+
+// fail adds the problems of a value. A task may not evaluate without being run.
+func (c *collector) fail(err error) {
+	if !c.tasks {
+		add(&c.failed, c.problems(err))
 	}
 }
 
@@ -122,7 +130,7 @@ func (c *collector) add(id identity, v cue.Value) {
 	}
 	data, err := c.encode(v)
 	if err != nil {
-		add(&c.failed, c.problems(err))
+		c.fail(err)
 		return
 	}
 	c.found = union(c.found, object{folder: c.folder, at: v.Path().String(), identity: id, data: data})

@@ -55,8 +55,8 @@ func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]obj
 	var best []object
 	var bestName string
 	for commands.Next() {
-		c := collector{source: s, ctx: ctx, folder: folder, streams: true}
-		c.strings(commands.Value())
+		c := collector{source: s, ctx: ctx, folder: folder, streams: true, tasks: true}
+		c.collect(commands.Value())
 		if err := c.failed.Err(); err != nil {
 			return nil, err
 		}
@@ -70,30 +70,6 @@ func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]obj
 		}
 	}
 	return best, nil
-}
-
-// strings adds the objects in all strings of a value.
-func (c *collector) strings(v cue.Value) {
-	switch v.IncompleteKind() {
-	case cue.StructKind:
-		fields, err := v.Fields()
-		if err != nil {
-			return // a task that does not evaluate without being run
-		}
-		for fields.Next() {
-			c.strings(fields.Value())
-		}
-	case cue.ListKind:
-		items, err := v.List()
-		if err != nil {
-			return
-		}
-		for items.Next() {
-			c.strings(items.Value())
-		}
-	case cue.StringKind, cue.BytesKind:
-		c.stream(v)
-	}
 }
 
 // holdsAll reports whether the first list contains the second.

@@ -51,6 +51,7 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/internal/temporary"
 )
@@ -238,7 +239,7 @@ func (h *Host) get(name, path string, opened bool) (*Interpreter, error) {
 	i, ok := h.known[key]
 	if !ok {
 		exe := &executable{path: path, id: id, cache: h.cache}
-		i = &Interpreter{host: h, name: name, exe: exe, opened: opened, turn: make(chan struct{}, 1)}
+		i = &Interpreter{host: h, name: name, exe: exe, opened: opened, turn: semaphore.NewWeighted(1)}
 		h.known[key] = i
 	}
 	return i, nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/internal/temporary"
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -28,7 +29,7 @@ type Interpreter struct {
 	// then ignored.
 	opened bool
 
-	turn chan struct{} // holds a token while a process is being started
+	turn *semaphore.Weighted // of the caller that starts a process
 
 	mu        sync.Mutex
 	described *beside
@@ -208,12 +209,10 @@ func (i *Interpreter) label() string {
 // one caller starts a process the others wait for it; if starting fails, the next one
 // tries. Each successful acquire must be followed by a release.
 func (i *Interpreter) acquire(ctx context.Context, d interpreter.Description) (*process, error) {
-	select {
-	case i.turn <- struct{}{}:
-		defer func() { <-i.turn }()
-	case <-ctx.Done():
+	if i.turn.Acquire(ctx, 1) != nil {
 		return nil, context.Cause(ctx)
 	}
+	defer i.turn.Release(1)
 	i.mu.Lock()
 	p := i.current
 	if p != nil && !p.exited() {

@@ -23,6 +23,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker/auth"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/engine/advice"
 )
@@ -81,7 +82,7 @@ type authority struct {
 
 // token is requested by one request at a time.
 type token struct {
-	turn  chan struct{}
+	turn  *semaphore.Weighted
 	value string    // "": there is none, or it was refused
 	until time.Time // zero: valid until it is refused
 }
@@ -144,12 +145,10 @@ func (a *authorizer) token(ctx context.Context, at *authority, seen authority, w
 	if value := a.valid(t); value != "" {
 		return value, nil
 	}
-	select {
-	case t.turn <- struct{}{}:
-		defer func() { <-t.turn }()
-	case <-ctx.Done():
+	if t.turn.Acquire(ctx, 1) != nil {
 		return "", context.Cause(ctx)
 	}
+	defer t.turn.Release(1)
 	if value := a.valid(t); value != "" { // of the one before
 		return value, nil
 	}
@@ -185,7 +184,7 @@ func (a *authorizer) tokenOf(at *authority, key string) *token {
 	defer a.mu.Unlock()
 	t := at.tokens[key]
 	if t == nil {
-		t = &token{turn: make(chan struct{}, 1)}
+		t = &token{turn: semaphore.NewWeighted(1)}
 		at.tokens[key] = t
 	}
 	return t

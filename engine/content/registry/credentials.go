@@ -20,6 +20,7 @@ import (
 
 	helper "github.com/docker/docker-credential-helpers/client"
 	helpers "github.com/docker/docker-credential-helpers/credentials"
+	"golang.org/x/sync/semaphore"
 )
 
 // Docker Hub has three names.
@@ -61,7 +62,7 @@ type credentials struct {
 }
 
 type login struct {
-	turn         chan struct{}
+	turn         *semaphore.Weighted
 	done         bool
 	user, secret string
 }
@@ -136,16 +137,14 @@ func (s *credentials) credentials(ctx context.Context, name string) (user, secre
 	s.mu.Lock()
 	found := s.known[name]
 	if found == nil {
-		found = &login{turn: make(chan struct{}, 1)}
+		found = &login{turn: semaphore.NewWeighted(1)}
 		s.known[name] = found
 	}
 	s.mu.Unlock()
-	select {
-	case found.turn <- struct{}{}:
-		defer func() { <-found.turn }()
-	case <-ctx.Done():
+	if found.turn.Acquire(ctx, 1) != nil {
 		return "", "", context.Cause(ctx)
 	}
+	defer found.turn.Release(1)
 	if !found.done {
 		found.user, found.secret = s.find(ctx, name)
 		if err := context.Cause(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/registry"
@@ -59,7 +60,7 @@ type sharedBlob struct {
 
 // placing is a blob that one target at a time sends to a registry, until it is there.
 type placing struct {
-	turn chan struct{}        // holds a token while a target sends it, or looks at what follows
+	turn *semaphore.Weighted  // of the target that sends it, or looks at what follows
 	at   *registry.Repository // that has the blob; nil if none has it yet
 }
 
@@ -77,22 +78,20 @@ type sharing struct {
 }
 
 func (t *sharing) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
-	known, _ := t.shared.blobs.LoadOrStore(sharedBlob{t.host, desc.Digest}, &placing{turn: make(chan struct{}, 1)})
+	known, _ := t.shared.blobs.LoadOrStore(sharedBlob{t.host, desc.Digest}, &placing{turn: semaphore.NewWeighted(1)})
 	p := known.(*placing)
-	select {
-	case p.turn <- struct{}{}:
-	case <-ctx.Done():
+	if p.turn.Acquire(ctx, 1) != nil {
 		return "", context.Cause(ctx)
 	}
 	if p.at == nil { // also if another failed to send it, whose source may lack it
-		defer func() { <-p.turn }()
+		defer p.turn.Release(1)
 		how, err := t.Target.Blob(ctx, from, desc, report)
 		if err == nil {
 			p.at = t.repository
 		}
 		return how, err
 	}
-	<-p.turn // p.at does not change any more
+	p.turn.Release(1) // p.at does not change any more
 	how, err := t.Target.Blob(ctx, p.at, desc, report)
 	if errdefs.IsNotFound(err) {
 		return t.Target.Blob(ctx, from, desc, report)

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/layout"
@@ -115,12 +116,11 @@ func ToLayout(dir string) (Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layoutTarget{writer: w, slots: make(chan struct{}, atonce.Files)}, nil
+	return &layoutTarget{writer: w, slots: semaphore.NewWeighted(atonce.Files)}, nil
 }
 
 type layoutTarget struct {
-	slots chan struct{}
-
+	slots  *semaphore.Weighted
 	writer *layout.Writer
 
 	mu            sync.Mutex
@@ -142,12 +142,10 @@ func (t *layoutTarget) Exists(ctx context.Context, desc ocispec.Descriptor) (boo
 const tries = 3
 
 func (t *layoutTarget) Blob(ctx context.Context, from layout.Repository, desc ocispec.Descriptor, report func(int64)) (registry.How, error) {
-	select {
-	case t.slots <- struct{}{}:
-		defer func() { <-t.slots }()
-	case <-ctx.Done():
+	if t.slots.Acquire(ctx, 1) != nil {
 		return "", context.Cause(ctx)
 	}
+	defer t.slots.Release(1)
 	if there, err := t.Exists(ctx, desc); there || err != nil {
 		return registry.Existing, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -63,15 +64,15 @@ func (s *server) Render(req *interpreterpb.RenderRequest, stream grpc.ServerStre
 	if resp == nil {
 		return errors.New("interpreter returned nil from render")
 	}
+	var parts []*interpreterpb.RenderResponse
 	for _, d := range resp.Diagnostics {
-		part := &interpreterpb.RenderResponse_Diagnostic{Diagnostic: diagnosticToProto(d)}
-		if err := stream.Send(&interpreterpb.RenderResponse{Part: part}); err != nil {
-			return err
-		}
+		parts = append(parts, &interpreterpb.RenderResponse{Part: &interpreterpb.RenderResponse_Diagnostic{Diagnostic: diagnosticToProto(d)}})
 	}
 	for _, m := range resp.Materials {
-		part := &interpreterpb.RenderResponse_Material{Material: materialToProto(m)}
-		if err := stream.Send(&interpreterpb.RenderResponse{Part: part}); err != nil {
+		parts = append(parts, &interpreterpb.RenderResponse{Part: &interpreterpb.RenderResponse_Material{Material: materialToProto(m)}})
+	}
+	for _, part := range parts {
+		if err := stream.Send(part); err != nil {
 			return err
 		}
 	}
@@ -91,13 +92,10 @@ func sendFile(stream grpc.ServerStreamingServer[interpreterpb.RenderResponse], f
 	if err := stream.Send(&interpreterpb.RenderResponse{Part: begin}); err != nil {
 		return err
 	}
-	for data := f.Data; len(data) > 0; {
-		n := min(len(data), ChunkSize)
-		chunk := &interpreterpb.RenderResponse_Chunk{Chunk: data[:n]}
-		if err := stream.Send(&interpreterpb.RenderResponse{Part: chunk}); err != nil {
+	for data := range slices.Chunk(f.Data, ChunkSize) {
+		if err := stream.Send(&interpreterpb.RenderResponse{Part: &interpreterpb.RenderResponse_Chunk{Chunk: data}}); err != nil {
 			return err
 		}
-		data = data[n:]
 	}
 	return nil
 }
