@@ -75,12 +75,8 @@ type AuditError struct {
 }
 
 func (e *AuditError) Error() string {
-	made := string(e.Made)
-	if made == "" {
-		made = "nothing"
-	}
 	return fmt.Sprintf("the cache has %s for output %q of the key %s, and making it again gives %s; "+
-		"someone may have tampered with the entry, or the stage is not deterministic", e.Kept, e.Output, e.Key, made)
+		"someone may have tampered with the entry, or the stage is not deterministic", e.Kept, e.Output, e.Key, cmp.Or(e.Made, "nothing"))
 }
 
 // ErrWarning is the error of a strict run in which a stage reported a warning.
@@ -122,12 +118,8 @@ func (r *Result) Output(ref Ref) (ocispec.Descriptor, error) {
 // returned as a *[StageError]. If ctx ends first, its cause is returned. In both cases the
 // result shows how far the run came.
 func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
-	if o.Workers <= 0 {
-		o.Workers = atonce.Stages()
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Workers = cmp.Or(max(o.Workers, 0), atonce.Stages())
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Store == nil {
 		o.Cache = nil
 	}

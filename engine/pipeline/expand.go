@@ -313,8 +313,7 @@ func (e *Expanded) checkCycles(p *problems) {
 		return
 	}
 	at := e.at
-	var cycle *engine.CycleError
-	if errors.As(err, &cycle) {
+	if cycle, ok := errors.AsType[*engine.CycleError](err); ok {
 		for _, n := range e.nodes {
 			if slices.Contains(cycle.Nodes, n.name) && n.at.file == e.at.file {
 				at = n.at

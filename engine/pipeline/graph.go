@@ -119,12 +119,9 @@ func (e *Expanded) checkOptions(n expandedNode, needed bool, p *problems) {
 		}
 		return
 	}
-	with := n.with
-	if with == nil {
-		with = &value{kind: mapping, at: e.blame(n)}
-	}
-	var invalid *jsonschema.ValidationError
-	if !errors.As(n.kind.compiled.Validate(with.json()), &invalid) {
+	with := cmp.Or(n.with, &value{kind: mapping, at: e.blame(n)})
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](n.kind.compiled.Validate(with.json()))
+	if !ok {
 		return
 	}
 	for _, leaf := range leaves(invalid) {

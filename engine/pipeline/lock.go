@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -163,12 +164,7 @@ func (l *Lock) Has(what string) bool {
 // not found are kept: they may belong to the same pipeline with other arguments. An
 // interpreter of the same version keeps its checksums for other platforms.
 func (l *Lock) Update(found *Lock, what string) (*Lock, error) {
-	if l == nil {
-		l = &Lock{}
-	}
-	if found == nil {
-		found = &Lock{}
-	}
+	l, found = cmp.Or(l, &Lock{}), cmp.Or(found, &Lock{})
 	out := &Lock{Images: maps.Clone(l.Images), Interpreters: maps.Clone(l.Interpreters), Materials: maps.Clone(l.Materials), Files: maps.Clone(l.Files)}
 	interpreters := maps.Clone(found.Interpreters)
 	for name, b := range interpreters {

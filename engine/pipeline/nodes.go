@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -180,10 +181,6 @@ func known(v *value, p *problems, keys ...string) {
 		if slices.Contains(keys, f.key) {
 			continue
 		}
-		hint := nearest.Hint(f.key, slices.Values(keys))
-		if hint == "" {
-			hint = "; want " + strings.Join(keys, ", ")
-		}
-		p.add(f.at, "unknown key %q%s", f.key, hint)
+		p.add(f.at, "unknown key %q%s", f.key, cmp.Or(nearest.Hint(f.key, slices.Values(keys)), "; want "+strings.Join(keys, ", ")))
 	}
 }

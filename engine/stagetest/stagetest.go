@@ -12,6 +12,7 @@ package stagetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,16 +107,12 @@ func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (
 			return nil, err
 		}
 	}
-	log := c.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	result := &Result{Outputs: map[string]Blob{}, Store: below}
 	task := &engine.Task{
 		Node:    c.Node,
 		Inputs:  maps.Clone(inputs),
 		Store:   given,
-		Log:     log,
+		Log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		Secrets: c.secret,
 		Report: func(e engine.Event) {
 			result.mu.Lock()

@@ -5,6 +5,7 @@
 package temporary
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -22,9 +23,7 @@ type Folder struct {
 // with a name that begins with prefix. It removes folders with this prefix that killed
 // processes of this user left there. The caller must remove the folder.
 func New(parent, prefix string) (*Folder, error) {
-	if parent == "" {
-		parent = os.TempDir()
-	}
+	parent = cmp.Or(parent, os.TempDir())
 	Sweep(parent, prefix)
 	// The folder gets the name that Sweep looks for only after it is locked.
 	hidden, err := os.MkdirTemp(parent, "."+prefix)

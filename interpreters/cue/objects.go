@@ -4,6 +4,7 @@ package cue
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -95,10 +96,7 @@ func (c *collector) fail(err error) {
 func identify(v cue.Value) (identity, bool) {
 	id := identity{
 		apiVersion: text(v, "apiVersion"), kind: text(v, "kind"),
-		namespace: text(v, "metadata.namespace"), name: text(v, "metadata.name"),
-	}
-	if id.name == "" {
-		id.name = text(v, "metadata.generateName")
+		namespace: text(v, "metadata.namespace"), name: cmp.Or(text(v, "metadata.name"), text(v, "metadata.generateName")),
 	}
 	switch {
 	case id.apiVersion == "":

@@ -3,6 +3,7 @@
 package cue
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -104,9 +105,7 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 // through the mirrors of hosts.toml. Requests end with ctx, because CUE's loader passes on no
 // context.
 func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (http.RoundTripper, error) {
-	if how == nil {
-		how = &interpreter.Registries{}
-	}
+	how = cmp.Or(how, &interpreter.Registries{})
 	tlsConfig, err := registries.TLS(how)
 	if err != nil {
 		return nil, err

@@ -224,12 +224,7 @@ func satisfies(dep *chart.Dependency) func(*chart.Chart) bool {
 }
 
 // rangeOf returns a version range, with the one that Helm uses for an empty range.
-func rangeOf(version string) string {
-	if version == "" {
-		return ">=0.0.0-0"
-	}
-	return version
-}
+func rangeOf(version string) string { return cmp.Or(version, ">=0.0.0-0") }
 
 // within reports whether a path relative to the root stays below it.
 func within(name string) bool { return name != ".." && !strings.HasPrefix(name, "../") }

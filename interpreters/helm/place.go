@@ -3,6 +3,7 @@
 package helm
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -69,12 +70,7 @@ func (r *renderer) place(pieces []piece, crds []string) {
 }
 
 // namespace returns the namespace of the release.
-func (r *renderer) namespace() string {
-	if r.opts.Namespace == "" {
-		return defaultNamespace
-	}
-	return r.opts.Namespace
-}
+func (r *renderer) namespace() string { return cmp.Or(r.opts.Namespace, defaultNamespace) }
 
 // String returns the kind as Kind.group.
 func (k kind) String() string {

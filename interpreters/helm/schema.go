@@ -4,6 +4,7 @@ package helm
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -89,10 +90,7 @@ func (s *schemas) problem(file, format string, args ...any) {
 func leaves(err *jsonschema.ValidationError) []string {
 	var out []string
 	if len(err.Causes) == 0 {
-		at := strings.Join(err.InstanceLocation, ".")
-		if at == "" {
-			at = "the top"
-		}
+		at := cmp.Or(strings.Join(err.InstanceLocation, "."), "the top")
 		out = append(out, fmt.Sprintf("at %s: %s", at, err.ErrorKind.LocalizedString(message.NewPrinter(language.English))))
 	}
 	for _, cause := range err.Causes {

@@ -71,11 +71,11 @@ func startByHand(ctx context.Context, path string) error {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
-	var exit *exec.ExitError
+	_, exited := errors.AsType[*exec.ExitError](err)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("without $%s it should print a description and exit, but ran for %s", wire.Cookie, byHandTimeout)
-	case err == nil || !errors.As(err, &exit):
+	case !exited:
 		return fmt.Errorf("without $%s it should exit with a non-zero status", wire.Cookie)
 	case stdout.Len() > 0:
 		return fmt.Errorf("without $%s it prints to stdout: %.80q", wire.Cookie, stdout.String())

@@ -24,7 +24,7 @@ func (e *crashError) Error() string { return e.what }
 
 // crash returns err if it is a crashError, else nil.
 func crash(err error) error {
-	if c := (*crashError)(nil); errors.As(err, &c) {
+	if c, ok := errors.AsType[*crashError](err); ok {
 		return c
 	}
 	return nil

@@ -4,6 +4,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,7 @@ type subject struct {
 }
 
 func newKit(opts Options) (*kit, error) {
-	if opts.Timeout <= 0 {
-		opts.Timeout = time.Minute
-	}
+	opts.Timeout = cmp.Or(max(opts.Timeout, 0), time.Minute)
 	cases, err := readCases(opts.Cases)
 	if err != nil {
 		return nil, err
@@ -57,8 +56,7 @@ func (k *kit) remove() { _ = os.RemoveAll(k.dir) }
 func (k *kit) check(ctx context.Context, how string, impl interpreter.Interpreter, report *Report) error {
 	in := &subject{guarded: guarded{impl: impl, timeout: k.opts.Timeout}}
 	add := func(name string, err error) error {
-		var own *kitError
-		if errors.As(err, &own) {
+		if own, ok := errors.AsType[*kitError](err); ok {
 			return fmt.Errorf("%s: %s: %w", how, name, own.err)
 		}
 		if ctx.Err() != nil {

@@ -141,15 +141,11 @@ type knownKey struct {
 
 // New returns a host. The caller must close it.
 func New(opts Options) *Host {
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
-	}
+	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	if opts.LookupEnv == nil {
 		opts.LookupEnv = os.LookupEnv
 	}
-	if opts.StartTimeout <= 0 {
-		opts.StartTimeout = 30 * time.Second
-	}
+	opts.StartTimeout = cmp.Or(max(opts.StartTimeout, 0), 30*time.Second)
 	opts.Limits = opts.Limits.withDefaults()
 	return &Host{opts: opts, cache: cache{dir: opts.CacheDir}, known: map[knownKey]*Interpreter{}, processes: map[*process]struct{}{}}
 }

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,12 +149,8 @@ func (i *Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest
 // Render implements [interpreter.Interpreter]. It ignores the scratch folder of the request
 // and uses one below the folder of the process, the only one that is writable.
 func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error) {
-	what := req.Path
-	if req.Reference != "" {
-		what = req.Reference
-	}
 	var resp *interpreter.RenderResponse
-	err := i.call(ctx, i.host.opts.Limits.Time, "render "+what, func(ctx context.Context, p *process) (err error) {
+	err := i.call(ctx, i.host.opts.Limits.Time, "render "+cmp.Or(req.Reference, req.Path), func(ctx context.Context, p *process) (err error) {
 		own := *req
 		if own.Scratch, err = os.MkdirTemp(p.dir, "scratch"); err != nil {
 			return err
@@ -198,12 +195,7 @@ func (i *Interpreter) guard(ctx context.Context, limit time.Duration, what strin
 	return nil
 }
 
-func (i *Interpreter) label() string {
-	if i.name != "" {
-		return i.name
-	}
-	return i.exe.path
-}
+func (i *Interpreter) label() string { return cmp.Or(i.name, i.exe.path) }
 
 // acquire returns the process that takes new calls and starts one if there is none. While
 // one caller starts a process the others wait for it; if starting fails, the next one

@@ -6,6 +6,7 @@
 package registries
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net/http"
@@ -34,9 +35,7 @@ func TLS(how *interpreter.Registries) (*tls.Config, error) {
 // may be nil, returns the credentials of a host. A hosts.toml that cannot be read is an error:
 // without it, requests would go elsewhere than they are to.
 func Hosts(ctx context.Context, how *interpreter.Registries, registry string, login func(host string) (user, secret string, err error)) ([]docker.RegistryHost, error) {
-	if how == nil {
-		how = &interpreter.Registries{}
-	}
+	how = cmp.Or(how, &interpreter.Registries{})
 	tlsConfig, err := TLS(how)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,15 +77,9 @@ type health struct {
 
 // New returns the cache in a repository. It sends no request.
 func New(repo *registry.Repository, o Options) *Cache {
-	if o.Keep <= 0 {
-		o.Keep = DefaultKeep
-	}
-	if o.Patience <= 0 {
-		o.Patience = DefaultPatience
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Keep = cmp.Or(max(o.Keep, 0), DefaultKeep)
+	o.Patience = cmp.Or(max(o.Patience, 0), DefaultPatience)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -175,9 +175,7 @@ func (p *Plan) WriteFile(ctx context.Context, file string, open Blob, o PlanOpti
 	if err := f.Truncate(p.size); err != nil {
 		return fmt.Errorf("write archive %s: %w", partial, err)
 	}
-	if o.Concurrency <= 0 {
-		o.Concurrency = 8
-	}
+	o.Concurrency = cmp.Or(max(o.Concurrency, 0), 8)
 	if o.Report == nil {
 		o.Report = func(int64) {}
 	}

@@ -179,8 +179,7 @@ func unreachable(what, at, variable string, err error) error {
 	if errors.Is(err, syscall.EACCES) || errors.Is(err, fs.ErrPermission) {
 		hint = "no permission for its socket: run as a user who may access it, or set another with $" + variable
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
 	return fmt.Errorf("%s at %s cannot be reached: %v; %s", what, at, err, hint) //nolint:errorlint // see above

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -406,10 +407,7 @@ func messages(body io.Reader) string {
 	}
 	var out []string
 	for _, e := range document.Errors {
-		text := e.Message
-		if text == "" {
-			text = strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))
-		}
+		text := cmp.Or(e.Message, strings.ToLower(strings.ReplaceAll(e.Code, "_", " ")))
 		if text = oneLine(text); text != "" {
 			out = append(out, text)
 		}

@@ -6,9 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -154,14 +152,13 @@ func (k *kept) write(key, mediaType string, data []byte) error {
 	}
 	k.records[key] = r
 	if k.file == nil {
-		if err := os.MkdirAll(filepath.Dir(k.name), 0o700); err != nil {
-			return fmt.Errorf("keep manifests: %w", err)
+		err := os.MkdirAll(filepath.Dir(k.name), 0o700)
+		if err == nil {
+			k.file, err = os.OpenFile(k.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 		}
-		file, err := os.OpenFile(k.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 		if err != nil {
 			return fmt.Errorf("keep manifests: %w", err)
 		}
-		k.file = file
 	}
 	// The newline also ends a torn record.
 	if _, err := fmt.Fprintf(k.file, "\n%s %s %s\n", key, r.mediaType, r.encoded); err != nil {
@@ -181,9 +178,7 @@ func (k *kept) load() {
 		return
 	}
 	if info.Size() > maxKept {
-		if err := os.Remove(k.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return
-		}
+		_ = os.Remove(k.name) // if this fails, the next process tries
 		return
 	}
 	content, err := os.ReadFile(k.name)

@@ -101,10 +101,7 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) (_ []
 		}
 		first = cmp.Or(first, err)
 	}
-	if first == nil {
-		first = fmt.Errorf("hosts.toml names no host to ask: %w", errdefs.ErrNotFound)
-	}
-	return nil, first
+	return nil, cmp.Or(first, fmt.Errorf("hosts.toml names no host to ask: %w", errdefs.ErrNotFound))
 }
 
 // errAbsent means that a host has no referrers API.

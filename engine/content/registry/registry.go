@@ -39,6 +39,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -138,12 +139,8 @@ func New(options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if options.Patience <= 0 {
-		options.Patience = defaultPatience
-	}
-	if options.Log == nil {
-		options.Log = slog.New(slog.DiscardHandler)
-	}
+	options.Patience = cmp.Or(max(options.Patience, 0), defaultPatience)
+	options.Log = cmp.Or(options.Log, slog.New(slog.DiscardHandler))
 	credentials := newCredentials(options.Log).credentials
 	if options.Credentials != nil {
 		credentials = func(_ context.Context, name string) (user, secret string, err error) {

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -214,11 +215,7 @@ func (r *Repository) recall(dgst digest.Digest) (ocispec.Descriptor, []byte, boo
 
 // knows reports whether a manifest was read by the tag before, and is remembered.
 func (r *Repository) knows(tag string) bool {
-	dgst := r.client.cache.tag(r.name, tag)
-	if dgst == "" {
-		dgst = r.kept.tag(r.name, tag)
-	}
-	_, _, ok := r.recall(dgst)
+	_, _, ok := r.recall(cmp.Or(r.client.cache.tag(r.name, tag), r.kept.tag(r.name, tag)))
 	return ok
 }
 

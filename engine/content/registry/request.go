@@ -4,6 +4,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,10 +77,7 @@ func (r *Repository) read(ctx context.Context, capability docker.HostCapabilitie
 			first, weight = err, w
 		}
 	}
-	if first == nil {
-		return nil, fmt.Errorf("hosts.toml names no host to read from: %w", errdefs.ErrNotFound)
-	}
-	return nil, first
+	return nil, cmp.Or(first, fmt.Errorf("hosts.toml names no host to read from: %w", errdefs.ErrNotFound))
 }
 
 // telling ranks an error by how much it tells about the requested content.

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -290,10 +291,7 @@ func stalled(req *http.Request, waited time.Duration, begun bool) *stalledError 
 }
 
 func (e *stalledError) Error() string {
-	waited := e.waited.Round(time.Second)
-	if waited == 0 {
-		waited = e.waited.Round(time.Millisecond)
-	}
+	waited := cmp.Or(e.waited.Round(time.Second), e.waited.Round(time.Millisecond))
 	if e.came > 0 {
 		return fmt.Sprintf("only %d bytes came within %s of %s %s", e.came, waited, e.method, e.path)
 	}

@@ -4,6 +4,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -207,9 +208,7 @@ type holdingWriter struct {
 }
 
 func (w *holdingWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
-	if expected == "" {
-		expected = w.Digest()
-	}
+	expected = cmp.Or(expected, w.Digest())
 	w.hold.hold(expected)
 	return w.Writer.Commit(ctx, size, expected, opts...)
 }

@@ -14,6 +14,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -92,9 +93,6 @@ func DefaultDir() (string, error) {
 // because rendered manifests may contain secrets. If the store is being pruned, Open waits
 // until ctx ends. The caller closes the store.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, advice.Add(fmt.Errorf("open store: %w", err), advice.ChooseStore)
 	}
@@ -110,7 +108,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, errors.Join(advice.Add(fmt.Errorf("open store %s: %w", dir, err), advice.ChooseStore), lock.Close())
 	}
 	s := newStore(inner, dir)
-	s.lock, s.log = lock, o.Log
+	s.lock, s.log = lock, cmp.Or(o.Log, s.log)
 	return s, nil
 }
 
@@ -340,10 +338,7 @@ type writer struct {
 }
 
 func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
-	dgst := expected
-	if dgst == "" {
-		dgst = w.Writer.Digest()
-	}
+	dgst := cmp.Or(expected, w.Writer.Digest())
 	err := w.store.absent(ctx, dgst)
 	if err == nil {
 		err = w.Writer.Commit(ctx, size, expected, opts...)

@@ -3,6 +3,7 @@
 package registrytest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -224,17 +225,13 @@ func (m maker) attach(to ocispec.Descriptor) {
 	}
 	m.referrers[to.Digest] = nil
 	for i, a := range m.img.Referrers {
-		layerType := a.LayerType
-		if layerType == "" {
-			layerType = a.Type
-		}
 		subject := ocispec.Descriptor{MediaType: to.MediaType, Digest: to.Digest, Size: to.Size}
 		desc := m.manifest(ocispec.MediaTypeImageManifest, ocispec.Manifest{
 			Versioned:    specs.Versioned{SchemaVersion: 2},
 			MediaType:    ocispec.MediaTypeImageManifest,
 			ArtifactType: a.Type,
 			Config:       m.blob(ocispec.MediaTypeEmptyJSON, []byte("{}")),
-			Layers:       []ocispec.Descriptor{m.blob(layerType, mustJSON(map[string]any{"about": to.Digest, "type": a.Type, "number": i}))},
+			Layers:       []ocispec.Descriptor{m.blob(cmp.Or(a.LayerType, a.Type), mustJSON(map[string]any{"about": to.Digest, "type": a.Type, "number": i}))},
 			Subject:      &subject,
 			Annotations:  a.Annotations,
 		})
