@@ -46,39 +46,41 @@ func (s Stages) Stage(ctx context.Context, n Node, secrets Secrets) (Stage, erro
 
 // Run implements [Executor].
 func (s Stages) Run(ctx context.Context, t *Task) (outputs Outputs, err error) {
-	t.hide()
-	defer t.guard(&err)
-	stage, err := s.Stage(ctx, t.Node, t.Secrets)
-	if err != nil {
-		return nil, err
-	}
-	return stage.Run(ctx, t)
+	err = s.do(ctx, t, func(stage Stage) error {
+		outputs, err = stage.Run(ctx, t)
+		return err
+	})
+	return outputs, err
 }
 
-// Key implements [Executor].
-func (s Stages) Key(ctx context.Context, t *Task) (key digest.Digest, err error) {
-	t.hide()
-	defer t.guard(&err)
-	stage, err := s.Stage(ctx, t.Node, t.Secrets)
-	if err != nil {
-		return "", err
-	}
-	if keyer, ok := stage.(Keyer); ok {
-		return keyer.Key(ctx, t)
-	}
-	return "", nil
-}
-
-// Replay implements [Executor].
-func (s Stages) Replay(ctx context.Context, t *Task, outputs Outputs) (err error) {
+// do calls f with the stage of a task.
+func (s Stages) do(ctx context.Context, t *Task, f func(Stage) error) (err error) {
 	t.hide()
 	defer t.guard(&err)
 	stage, err := s.Stage(ctx, t.Node, t.Secrets)
 	if err != nil {
 		return err
 	}
-	if replayer, ok := stage.(Replayer); ok {
-		return replayer.Replay(ctx, t, outputs)
-	}
-	return nil
+	return f(stage)
+}
+
+// Key implements [Executor].
+func (s Stages) Key(ctx context.Context, t *Task) (key digest.Digest, err error) {
+	err = s.do(ctx, t, func(stage Stage) error {
+		if keyer, ok := stage.(Keyer); ok {
+			key, err = keyer.Key(ctx, t)
+		}
+		return err
+	})
+	return key, err
+}
+
+// Replay implements [Executor].
+func (s Stages) Replay(ctx context.Context, t *Task, outputs Outputs) error {
+	return s.do(ctx, t, func(stage Stage) error {
+		if replayer, ok := stage.(Replayer); ok {
+			return replayer.Replay(ctx, t, outputs)
+		}
+		return nil
+	})
 }

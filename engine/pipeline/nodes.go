@@ -69,10 +69,7 @@ func readNodes(v *value, p *problems) []node {
 
 func readNode(f field, p *problems) node {
 	n := node{name: f.key, at: f.at, uses: f.key, usesAt: f.at}
-	if f.value.kind == null {
-		return n
-	}
-	if !want(f.value, mapping, fmt.Sprintf("node %q", f.key), p) {
+	if f.value.kind == null || !want(f.value, mapping, fmt.Sprintf("node %q", f.key), p) {
 		return n
 	}
 	known(f.value, p, "uses", "each", "inputs", "with")

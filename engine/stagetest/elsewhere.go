@@ -16,9 +16,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
@@ -122,11 +120,10 @@ func (e *Elsewhere) share(ctx context.Context, from engine.Store, desc ocispec.D
 	}
 	for _, desc := range all {
 		data, err := engine.Get(ctx, from, desc)
-		if err != nil {
-			return err
+		if err == nil {
+			_, err = engine.Put(ctx, e.Store, desc.MediaType, data)
 		}
-		err = content.WriteBlob(ctx, e.Store, desc.Digest.String(), bytes.NewReader(data), desc)
-		if err != nil && !errdefs.IsAlreadyExists(err) {
+		if err != nil {
 			return err
 		}
 	}

@@ -115,18 +115,15 @@ func Cause(err error) error {
 // Inside returns an error unless an existing file or folder is below top after resolving
 // symbolic links.
 func Inside(name, top string) error {
-	real, err := filepath.EvalSymlinks(name)
-	if err != nil {
-		return err
-	}
-	if top, err = filepath.EvalSymlinks(top); err != nil {
-		return err
-	}
-	if real, err = filepath.Abs(real); err != nil {
-		return err
-	}
-	if top, err = filepath.Abs(top); err != nil {
-		return err
+	real := name
+	for _, p := range []*string{&real, &top} {
+		found, err := filepath.EvalSymlinks(*p)
+		if err == nil {
+			*p, err = filepath.Abs(found)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if rel, err := filepath.Rel(top, real); err != nil || !filepath.IsLocal(rel) {
 		return fmt.Errorf("%s leads to %s, outside %s", name, real, top)

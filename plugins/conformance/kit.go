@@ -127,8 +127,9 @@ type tree struct {
 // odd is a folder name that careless programs mishandle.
 const odd = `a b 'c' "d" $HOME é 日本`
 
-// layOut writes files to a new folder, in a subfolder of the given name.
-func (k *kit) layOut(named string, files map[string][]byte) (*tree, error) {
+// layOut writes files to a new folder, in a subfolder of the given name, and those of the source
+// that are known.
+func (k *kit) layOut(named string, files, source map[string][]byte) (*tree, error) {
 	dir, err := os.MkdirTemp(k.dir, "")
 	if err != nil {
 		return nil, own(err)
@@ -145,7 +146,7 @@ func (k *kit) layOut(named string, files map[string][]byte) (*tree, error) {
 			return nil, own(err)
 		}
 	}
-	return t, own(writeTree(t.root, files))
+	return t, own(errors.Join(writeTree(t.root, files), writeTree(t.source, source)))
 }
 
 // below returns the files at and below the paths.
@@ -200,7 +201,7 @@ func (t *tree) contents() (map[string]string, error) {
 func (k *kit) render(ctx context.Context, in *subject, c testCase, named string, more map[string][]byte) (*interpreter.RenderResponse, error) {
 	files := maps.Clone(c.in)
 	maps.Copy(files, more)
-	t, err := k.layOut(named, files)
+	t, err := k.layOut(named, files, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -382,11 +383,8 @@ func (k *kit) checkCancel(ctx context.Context, in *subject, sources []map[string
 	ended, cancel := context.WithCancelCause(ctx)
 	cancel(errors.New("not needed any more"))
 	for _, files := range sources {
-		t, err := k.layOut("cancel", files)
+		t, err := k.layOut("cancel", files, files)
 		if err != nil {
-			return err
-		}
-		if err := own(writeTree(t.source, files)); err != nil {
 			return err
 		}
 		_, err = in.Inputs(ended, &interpreter.InputsRequest{Root: t.root, Path: "."})
@@ -495,11 +493,8 @@ func nameFor(pattern string) string {
 
 // survives checks that Inputs and Render return no error.
 func (k *kit) survives(ctx context.Context, in *subject, files map[string][]byte, at string, options json.RawMessage) error {
-	t, err := k.layOut("bad", files)
+	t, err := k.layOut("bad", files, files)
 	if err != nil {
-		return err
-	}
-	if err := own(writeTree(t.source, files)); err != nil {
 		return err
 	}
 	if _, err := in.Inputs(ctx, &interpreter.InputsRequest{Root: t.root, Path: at, Options: options}); err != nil {

@@ -114,18 +114,14 @@ func (e *executable) fits(b beside) error {
 // WriteDescription writes the interpreter's description to a file next to its executable,
 // so that [Host.List] and Describe need not read or start it.
 func (i *Interpreter) WriteDescription(ctx context.Context) error {
-	sum, err := i.Checksum(ctx)
+	if _, err := i.Checksum(ctx); err != nil { // first, so that the description is that of this program
+		return err
+	}
+	d, err := i.Describe(ctx)
 	if err != nil {
 		return err
 	}
-	b := beside{Checksum: sum, Size: i.exe.id.Size}
-	if b.Description, err = i.Describe(ctx); err != nil {
-		return err
-	}
-	if err := i.exe.writeBeside(ctx, b); err != nil {
-		return fmt.Errorf("interpreter %s: write its description: %w", i.exe.path, err)
-	}
-	return nil
+	return i.exe.writeBeside(ctx, beside{Description: d})
 }
 
 // WriteBuilt writes a description next to an executable that was built for another platform
@@ -135,15 +131,7 @@ func WriteBuilt(ctx context.Context, path string, d interpreter.Description, bui
 	if err != nil {
 		return fmt.Errorf("interpreter %s: %w", path, err)
 	}
-	e := &executable{path: path, id: id}
-	b := beside{Size: id.Size, Builds: builds, Description: d}
-	if b.Checksum, err = e.checksum(ctx); err == nil {
-		err = e.writeBeside(ctx, b)
-	}
-	if err != nil {
-		return fmt.Errorf("interpreter %s: write its description: %w", path, err)
-	}
-	return nil
+	return (&executable{path: path, id: id}).writeBeside(ctx, beside{Builds: builds, Description: d})
 }
 
 // Builds returns the checksums of the release that the executable belongs to, by platform
@@ -164,17 +152,23 @@ func (i *Interpreter) Builds(ctx context.Context) (map[string]digest.Digest, err
 	return b.Builds, nil
 }
 
+// writeBeside completes what is known of the executable, and writes it next to that.
 func (e *executable) writeBeside(ctx context.Context, b beside) (err error) {
-	if b.Ends, err = e.ends(); err != nil {
-		return err
+	b.Size = e.id.Size
+	if b.Checksum, err = e.checksum(ctx); err == nil {
+		b.Ends, err = e.ends()
 	}
-	// The executable must not have changed since it was described.
-	if err := e.verify(ctx, b.Checksum); err != nil {
-		return err
+	if err == nil { // the executable must not have changed since it was described
+		err = e.verify(ctx, b.Checksum)
 	}
-	data, err := json.MarshalIndent(b, "", "  ")
+	if err == nil {
+		var data []byte
+		if data, err = json.MarshalIndent(b, "", "  "); err == nil {
+			err = replace.File(besideFile(e.path), ".new-", append(data, '\n'), 0o644)
+		}
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("interpreter %s: write its description: %w", e.path, err)
 	}
-	return replace.File(besideFile(e.path), ".new-", append(data, '\n'), 0o644)
+	return nil
 }

@@ -4,6 +4,7 @@ package interpreter
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,13 +83,10 @@ func AnswerRender(ctx context.Context, f func() (*RenderResponse, error)) (*Rend
 
 func answer[T any](ctx context.Context, f func() (*T, error)) (*T, error) {
 	resp, err := guard(f)
-	switch {
-	case err == nil:
-		return resp, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+	if err != nil {
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
-	return nil, err
+	return resp, nil
 }
 
 // Await returns what f does, or an error as soon as ctx ends. It is for template engines, which

@@ -118,18 +118,16 @@ func (r *Repository) openBlob(ctx context.Context, desc ocispec.Descriptor, offs
 		part.wanted = []int{http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
 		resp, err := r.read(ctx, docker.HostCapabilityPull, part)
 		_, refused := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
-		if err != nil && !refused {
-			return nil, err
-		}
 		switch {
 		case refused: // some refuse ranges
+		case err != nil:
+			return nil, err
 		case resp.StatusCode == http.StatusOK:
 			return skip(resp, desc, offset)
 		case resp.StatusCode == http.StatusPartialContent && len(codings(resp.Header)) == 0 &&
 			strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)):
 			return resp.Body, nil
-		}
-		if !refused {
+		default:
 			drain(resp) // it is another part than the requested one
 		}
 	}
@@ -179,33 +177,27 @@ func codings(header http.Header) []string {
 // decoder undoes content codings.
 func decoder(body io.Reader, codings []string) (io.Reader, error) {
 	for _, name := range slices.Backward(codings) {
+		var err error
 		switch name {
 		case "gzip":
-			r, err := gzip.NewReader(body)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
-			}
-			body = r
+			body, err = gzip.NewReader(body)
 		case "deflate":
 			// RFC 9110 means zlib; some servers send a bare deflate stream.
 			buffered := bufio.NewReader(body)
-			if head, err := buffered.Peek(2); err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
-				r, err := zlib.NewReader(buffered)
-				if err != nil {
-					return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
-				}
-				body = r
+			if head, failed := buffered.Peek(2); failed == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+				body, err = zlib.NewReader(buffered)
 			} else {
 				body = flate.NewReader(buffered)
 			}
 		case "zstd":
-			r, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
-			}
-			body = r.IOReadCloser()
+			var r *zstd.Decoder
+			r, err = zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+			body = r
 		default:
 			return nil, fmt.Errorf("content coding %q: %w", oneLine(name), errdefs.ErrNotImplemented)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
 		}
 	}
 	return body, nil

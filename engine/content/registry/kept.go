@@ -58,11 +58,8 @@ func newKept(name string) *kept {
 }
 
 func (k *kept) get(repository string, dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {
-	if dgst.Validate() != nil {
-		return ocispec.Descriptor{}, nil, false
-	}
 	mediaType, data := k.read(manifestRecord(repository, dgst))
-	if !IsManifest(mediaType) || dgst.Algorithm().FromBytes(data) != dgst {
+	if dgst.Validate() != nil || !IsManifest(mediaType) || dgst.Algorithm().FromBytes(data) != dgst {
 		return ocispec.Descriptor{}, nil, false
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: dgst, Size: int64(len(data))}, data, true

@@ -15,6 +15,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -120,19 +121,11 @@ func layer(ctx context.Context, p ocispec.Platform) ([]byte, error) {
 	var buf bytes.Buffer
 	zw := gzip.NewWriter(&buf)
 	tw := tar.NewWriter(zw)
-	if err := tw.WriteHeader(&tar.Header{Name: "app", Mode: 0o755, Size: int64(len(data))}); err != nil {
-		return nil, err
+	err = tw.WriteHeader(&tar.Header{Name: "app", Mode: 0o755, Size: int64(len(data))})
+	if err == nil {
+		_, err = tw.Write(data)
 	}
-	if _, err := tw.Write(data); err != nil {
-		return nil, err
-	}
-	if err := tw.Close(); err != nil {
-		return nil, err
-	}
-	if err := zw.Close(); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
+	return buf.Bytes(), errors.Join(err, tw.Close(), zw.Close())
 }
 
 // push pushes an image of two platforms and returns its index.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,11 +178,8 @@ func (a *answer) endFile() {
 
 func (a *answer) finish() *interpreter.RenderResponse {
 	a.endFile()
-	for _, d := range a.resp.Diagnostics {
-		if d.Severity == interpreter.Error {
-			a.resp.Files = nil
-			break
-		}
+	if slices.ContainsFunc(a.resp.Diagnostics, func(d interpreter.Diagnostic) bool { return d.Severity == interpreter.Error }) {
+		a.resp.Files = nil
 	}
 	return &a.resp
 }
