@@ -64,13 +64,14 @@ func serve(args []string, message io.Reader) (answer *common.PluginResp, err err
 	if k.object != "" {
 		label = []byte(k.object)
 	}
-	pair, err := device.FindKeyPair(k.id, label)
+	pairs, err := device.FindKeyPairs(k.id, label)
 	if err != nil {
 		return nil, fmt.Errorf("find key in token %q: %w", k.token, err)
 	}
-	if pair == nil {
-		return nil, fmt.Errorf("token %q has no key pair with object %q and id %x", k.token, k.object, k.id)
+	if len(pairs) != 1 {
+		return nil, fmt.Errorf("%d key pairs are %s, not one: name one by object=LABEL;id=HEX", len(pairs), request.InitOptions.KeyResourceID)
 	}
+	pair := pairs[0]
 	if request.MethodName == common.PublicKeyMethodName {
 		public, err := cryptoutils.MarshalPublicKeyToPEM(pair.Public())
 		return &common.PluginResp{PublicKey: &common.PublicKeyResp{PublicKeyPEM: public}}, err

@@ -54,8 +54,12 @@ func TestSoftHSM(t *testing.T) {
 	t.Setenv("HOME", dir)
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
 	must("softhsm2-util", "--init-token", "--free", "--label", "release", "--pin", pin, "--so-pin", "12345678")
-	for id, kind := range map[string]string{"01": "EC:secp256r1", "02": "EC:secp384r1", "03": "rsa:2048"} {
-		must("pkcs11-tool", "--module", module, "--login", "--pin", pin, "--token-label", "release", "--keypairgen", "--key-type", kind, "--label", "key "+id, "--id", id, "--usage-sign")
+	for id, kind := range map[string]string{"01": "EC:secp256r1", "02": "EC:secp384r1", "03": "rsa:2048", "04": "EC:secp256r1", "05": "EC:secp256r1"} {
+		label := "key " + id
+		if id > "03" {
+			label = "twice"
+		}
+		must("pkcs11-tool", "--module", module, "--login", "--pin", pin, "--token-label", "release", "--keypairgen", "--key-type", kind, "--label", label, "--id", id, "--usage-sign")
 	}
 
 	write("config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\n")
@@ -69,7 +73,8 @@ func TestSoftHSM(t *testing.T) {
 		{module, "", key, "neither PKCS11_PIN nor PKCS11_PIN_FILE is set"},
 		{module, "wrong", key, `open token "release"`},
 		{module, pin, "pkcs11://token=other;object=key%2001", `open token "other"`},
-		{module, pin, "pkcs11://token=release;object=other", `find key in token "release": `},
+		{module, pin, "pkcs11://token=release;object=other", `0 key pairs are token=release;object=other, not one`},
+		{module, pin, "pkcs11://token=release;object=twice", "2 key pairs are token=release;object=twice, not one"},
 		{module, pin, "pkcs11://token=release", "want token=LABEL and object=LABEL or id=HEX"},
 		{module, pin, "pkcs11://token=release;pin-value=1", `"pin-value" is not known`},
 	} {

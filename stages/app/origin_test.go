@@ -176,7 +176,7 @@ func TestTamperedOrigins(t *testing.T) {
 		}, "lists 2 origins, not one"},
 		{"no origin", func(p *parts) {
 			p.drop(m.now.Digest, artifact.RoleOrigin)
-		}, "origin signature: no signature by vendor: verify"},
+		}, "origin signature: no signature by vendor: not signed by this key"},
 		{"an origin that is an image", func(p *parts) {
 			p.child(m.now.Digest, artifact.RoleOrigin).Digest = m.web.Digest
 			p.child(m.web.Digest, artifact.RoleOrigin).Size = m.web.Size

@@ -100,6 +100,15 @@ func TestPromote(t *testing.T) {
 	if second.Previous != oldRoot || p.root(t) != nextRoot {
 		t.Errorf("second: %+v", second)
 	}
+	// Who verifies with another key is told of the signature only, not of the records.
+	other, _ := newKey(t)
+	verified, err := app.Verify(t.Context(), app.VerifyOptions{Environment: p.env, Ref: p.dst + "/prod/shop:live", Key: other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reason := failing(verified)["signature"]; strings.Count(reason, "not signed by this key") != 1 || strings.Contains(reason, "sha256:") {
+		t.Errorf("verified with another key: %s", reason)
+	}
 	for _, ref := range []string{old, p.dst + "/dev/shop@" + oldRoot.String()} {
 		if _, err := p.promote(t.Context(), ref, day(4)); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "it is older than what the tag leads to") {
 			t.Errorf("back to %s: %v", ref, err)

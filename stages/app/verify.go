@@ -233,6 +233,9 @@ func verifyOptions(ctx context.Context, key string, id Identity, file, bundle st
 		if options.Bundle, err = regular.ReadArgument(bundle); err != nil {
 			return options, fmt.Errorf("read bundle: %w", err)
 		}
+		if _, err := sign.Read(options.Bundle); err != nil {
+			return options, fmt.Errorf("%s: %w", bundle, err)
+		}
 	}
 	return options, nil
 }

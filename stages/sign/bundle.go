@@ -140,7 +140,7 @@ func read(bundle []byte) (claim Claim, s artifact.Statement, envelope *dsse.Enve
 	}()
 	var b bundlev1.Bundle
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(bundle, &b); err != nil {
-		return claim, s, nil, err
+		return claim, s, nil, errors.New("it is not a bundle of Sigstore in JSON") // protobuf's errors vary
 	}
 	env := b.GetDsseEnvelope()
 	if env == nil {
@@ -175,14 +175,14 @@ func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, man
 }
 
 // VerifyAs returns an error unless the bundle is a statement about the manifest by the key,
-// with that type of predicate.
+// with that type of predicate. The error does not repeat the manifest.
 func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest, predicate string) (Claim, error) {
 	claim, _, envelope, err := read(bundle)
 	if err != nil {
 		return Claim{}, err
 	}
 	if envelope.PayloadType != payloadType {
-		return claim, fmt.Errorf("verify %s: the envelope holds %q, not %s", manifest, envelope.PayloadType, payloadType)
+		return claim, fmt.Errorf("the envelope holds %q, not %s", envelope.PayloadType, payloadType)
 	}
 	public, err := verifier.PublicKey()
 	if err != nil {
@@ -190,20 +190,20 @@ func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, m
 	}
 	keys, err := dsse.NewEnvelopeVerifier(&sigdsse.VerifierAdapter{SignatureVerifier: verifier, Pub: public})
 	if err != nil {
-		return claim, fmt.Errorf("verify %s: %w", manifest, err)
+		return claim, err
 	}
 	if _, err := keys.Verify(ctx, envelope); err != nil {
-		return claim, fmt.Errorf("verify %s: not signed by this key%s", manifest, otherKey(claim, public))
+		return claim, fmt.Errorf("not signed by this key%s", otherKey(claim, public))
 	}
 	if claim.Subject != manifest {
-		return claim, fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
+		return claim, fmt.Errorf("the bundle signs %s", claim.Subject)
 	}
 	if claim.PredicateType != predicate {
 		want := predicate
 		if predicate == predicateType {
 			want = "signature"
 		}
-		return claim, fmt.Errorf("verify %s: the statement is a %s, not a %s", manifest, claim.PredicateType, want)
+		return claim, fmt.Errorf("the statement is a %s, not a %s", claim.PredicateType, want)
 	}
 	return claim, nil
 }
@@ -223,7 +223,7 @@ func Predicate(bundle []byte, into any) error {
 // otherKey describes that a bundle names another key than the expected one.
 func otherKey(claim Claim, public crypto.PublicKey) string {
 	if hint, err := hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {
-		return fmt.Sprintf(" (it was signed by key %s, this is %s)", claim.KeyHint, hint)
+		return fmt.Sprintf(" (but by key %s, and this is %s)", claim.KeyHint, hint)
 	}
 	return ""
 }

@@ -19,18 +19,11 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/internal/regular"
-)
-
-// PEM types of cosign's encrypted keys: the current one, and the one before version 2.
-const (
-	pemSigstore = string(cryptoutils.EncryptedSigstorePrivateKeyPEMType)
-	pemCosign   = "ENCRYPTED COSIGN PRIVATE KEY"
 )
 
 // Password returns the password of an encrypted key; confirm asks for it twice. It is called
@@ -197,29 +190,47 @@ func (d deterministic) SignMessage(message io.Reader, opts ...signature.SignOpti
 	return d.key.Sign(nil, sum, hash)
 }
 
-func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
-	block, _ := pem.Decode(data)
+// decode returns the block of a PEM file with one key: a second one would silently be ignored.
+func decode(data []byte) (*pem.Block, error) {
+	block, rest := pem.Decode(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if block != nil && block.Type == "EC PARAMETERS" { // which openssl writes before the key
+		block, rest = pem.Decode(rest)
+	}
 	if block == nil {
-		return nil, advice.Add(errors.New("not a PEM file"), advice.GenerateKey)
+		return nil, errors.New("not a PEM file ('ssh-keygen -e -m PKCS8 -f FILE' converts a public key of OpenSSH, and 'openssl pkey' a binary one)")
+	}
+	for another, rest := pem.Decode(rest); another != nil; another, rest = pem.Decode(rest) {
+		if another.Type == block.Type {
+			return nil, fmt.Errorf("it has more than one %q: name a file with one", block.Type)
+		}
+	}
+	return block, nil
+}
+
+func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
+	block, err := decode(data)
+	if err != nil {
+		return nil, advice.Add(err, advice.GenerateKey)
 	}
 	switch block.Type {
-	case pemSigstore, pemCosign:
+	case string(cryptoutils.PublicKeyPEMType), string(cryptoutils.PKCS1PublicKeyPEMType), "CERTIFICATE":
+		return nil, fmt.Errorf("this is a %s; signing needs the private one", strings.ToLower(block.Type))
+	case "OPENSSH PRIVATE KEY":
+		return nil, advice.Add(errors.New("this is a key in the format of OpenSSH"), advice.GenerateKey)
+	}
+	asked := false
+	key, err := cryptoutils.UnmarshalPEMToPrivateKey(pem.EncodeToMemory(block), func(bool) ([]byte, error) {
 		if password == nil {
 			return nil, errNoPassword
 		}
 		secret, err := password(false)
-		if err != nil {
-			return nil, err
-		}
-		der, err := encrypted.Decrypt(block.Bytes, secret)
-		if err != nil {
-			return nil, errors.New("wrong password: set COSIGN_PASSWORD to the right one")
-		}
-		return x509.ParsePKCS8PrivateKey(der)
-	case string(cryptoutils.PublicKeyPEMType):
-		return nil, errors.New("this is a public key; signing needs the private one")
+		asked = err == nil
+		return secret, err
+	})
+	if err != nil && asked && !strings.Contains(err.Error(), "supported") {
+		return nil, errors.New("wrong password: set COSIGN_PASSWORD to the right one")
 	}
-	return cryptoutils.UnmarshalPEMToPrivateKey(data, cryptoutils.SkipPassword)
+	return key, err
 }
 
 // OpenVerifier opens a public key like [LoadVerifier], and that of a key NAME://REF by running
@@ -243,12 +254,18 @@ func LoadVerifier(file string) (signature.Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
-	if block, _ := pem.Decode(data); block == nil {
-		return nil, fmt.Errorf("read key %s: not a PEM file", file)
-	} else if block.Type != string(cryptoutils.PublicKeyPEMType) && block.Type != string(cryptoutils.PKCS1PublicKeyPEMType) {
+	block, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", file, err)
+	}
+	switch block.Type {
+	case string(cryptoutils.PublicKeyPEMType), string(cryptoutils.PKCS1PublicKeyPEMType):
+	case "CERTIFICATE":
+		return nil, fmt.Errorf("read key %s: verifying needs a public key, this is a certificate: 'openssl x509 -pubkey -noout -in FILE' prints its key", file)
+	default:
 		return nil, fmt.Errorf("read key %s: verifying needs a public key, this is a %q", file, block.Type)
 	}
-	key, err := cryptoutils.UnmarshalPEMToPublicKey(data)
+	key, err := cryptoutils.UnmarshalPEMToPublicKey(pem.EncodeToMemory(block))
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}

@@ -191,7 +191,7 @@ func (k *Keyless) MadeStatement(ctx context.Context, bundle []byte, manifest dig
 		return false, err
 	}
 	if err = k.verify(&b); err == nil && claim.Subject != manifest {
-		err = fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
+		err = fmt.Errorf("the bundle signs %s", claim.Subject)
 	}
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrForged, err)

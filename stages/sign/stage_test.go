@@ -144,6 +144,16 @@ func TestTampered(t *testing.T) {
 	}
 }
 
+// opensslKey was made by "openssl pkcs8 -topk8 -iter 1 -passout pass:pw".
+const opensslKey = `-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHrMFYGCSqGSIb3DQEFDTBJMCgGCSqGSIb3DQEFDDAbBAjBdD4BvcrHiwIBATAM
+BggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQrpOhKtetL7EiJYqAAptvcQSBkN7u
+5I+hWfcyJyAVpgQCuU1OwJjyY6IRRr/sLLPeSapOIuT5W6FrGrKEW+kcHnwj2h1S
+M16xl0/dZUXLGOG8TluOl4KuoQNh6ClSz0eWC8Qr0iZpfYzjoO73C4JjwxoH6N/t
+dM3ekejZQPkhUqH3yLFibqsO6sgGNCrm987JLEiMa+JJN6Qt5ibGywAI8/bgew==
+-----END ENCRYPTED PRIVATE KEY-----
+`
+
 func TestKeys(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -152,14 +162,25 @@ func TestKeys(t *testing.T) {
 	der, _ := x509.MarshalPKCS8PrivateKey(key)
 	sec1, _ := x509.MarshalECPrivateKey(key)
 	sealed, _ := encrypted.Encrypt(der, []byte("pw"))
+	block := func(kind string, data []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}) }
 	private, public, _ := GenerateKey(password("pw"))
+	_, another, _ := GenerateKey(nil)
 	for _, c := range []struct {
 		name, secret, err string
 		data              []byte
 	}{
-		{name: "pkcs8", data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
-		{name: "sec1", data: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})},
-		{name: "old cosign", secret: "pw", data: pem.EncodeToMemory(&pem.Block{Type: pemCosign, Bytes: sealed})},
+		{name: "pkcs8", data: block("PRIVATE KEY", der)},
+		{name: "sec1", data: block("EC PRIVATE KEY", sec1)},
+		{name: "of openssl ecparam", data: append(block("EC PARAMETERS", []byte{6, 0}), block("EC PRIVATE KEY", sec1)...)},
+		{name: "with a byte order mark", data: append([]byte("\ufeff"), block("PRIVATE KEY", der)...)},
+		{name: "with its public key", data: append(block("PRIVATE KEY", der), public...)},
+		{name: "openssl", secret: "pw", data: []byte(opensslKey)},
+		{name: "openssl, wrong password", secret: "no", data: []byte(opensslKey), err: "wrong password"},
+		{name: "openssl, no password", data: []byte(opensslKey), err: "wrong password"},
+		{name: "two", data: append(block("PRIVATE KEY", der), block("PRIVATE KEY", der)...), err: `more than one "PRIVATE KEY"`},
+		{name: "certificate", data: block("CERTIFICATE", der), err: "this is a certificate; signing needs the private one"},
+		{name: "OpenSSH", data: block("OPENSSH PRIVATE KEY", der), err: "this is a key in the format of OpenSSH; generate a pair"},
+		{name: "old cosign", secret: "pw", data: block("ENCRYPTED COSIGN PRIVATE KEY", sealed)},
 		{name: "sigstore", secret: "pw", data: private},
 		{name: "wrong password", secret: "no", data: private, err: "wrong password"},
 		{name: "public", data: public, err: "signing needs the private one"},
@@ -170,8 +191,21 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.err)
 		}
 	}
-	if _, err := LoadVerifier(write(t, "k", private)); err == nil || !strings.Contains(err.Error(), "needs a public key") {
-		t.Errorf("private key for verifying: %v", err)
+	for name, c := range map[string]struct {
+		data []byte
+		err  string
+	}{
+		"private":                {private, "needs a public key"},
+		"certificate":            {block("CERTIFICATE", der), "openssl x509 -pubkey"},
+		"OpenSSH":                {[]byte("ssh-ed25519 AAAA a@b\n"), "ssh-keygen -e -m PKCS8"},
+		"two":                    {append(public[:len(public):len(public)], another...), `more than one "PUBLIC KEY"`},
+		"with a byte order mark": {append([]byte("\ufeff"), public...), ""},
+		"with its certificate":   {append(public[:len(public):len(public)], block("CERTIFICATE", der)...), ""},
+	} {
+		_, err := LoadVerifier(write(t, "k", c.data))
+		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("verify with %s: error %v, want %q", name, err, c.err)
+		}
 	}
 }
 
@@ -209,7 +243,7 @@ func TestReadGarbage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ data, err string }{
-		"empty":        {"", "read bundle"},
+		"empty":        {"", "read bundle: it is not a bundle of Sigstore in JSON"},
 		"no envelope":  {`{"mediaType":"` + MediaType + `"}`, "no DSSE envelope"},
 		"two subjects": {`{"dsseEnvelope":{"payload":` + b64JSON(two) + `}}`, "2 subjects"},
 	} {

@@ -21,8 +21,9 @@ func (a *program) verifyCommand() *cobra.Command {
 		o      app.VerifyOptions
 		attest attestFlags
 		list   string
+		cmd    *cobra.Command
 	)
-	cmd := &cobra.Command{
+	cmd = &cobra.Command{
 		Use:   "verify REF",
 		Short: "Verify the signatures and the integrity of an application",
 		Example: `  tape verify registry.example.com/team/podinfo:v1.2.3 --key release.pub
@@ -55,6 +56,8 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 				return usagef("--from-file - cannot be combined with a token from stdin")
 			case list != "" && o.Key == app.Stdin && !attest.attest:
 				return usagef("--key - can be read only once, and --from-file needs it for each REF: give FILE or env://NAME")
+			case cmd.Flags().Changed("summary-age") && o.SummaryAge <= 0:
+				return usagef("--summary-age %s: give a time such as 24h, or leave it out to accept any age", o.SummaryAge)
 			case list == "":
 				if o.Ref, err = oneReference("", args); err != nil {
 					return err

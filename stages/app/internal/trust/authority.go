@@ -101,9 +101,9 @@ func (a *Authority) Statement(ctx context.Context, bundle []byte, manifest diges
 	case err != nil:
 		return Proof{}, err
 	case claim.Subject != manifest:
-		return Proof{}, fmt.Errorf("verify %s: the bundle signs %s", manifest, claim.Subject)
+		return Proof{}, fmt.Errorf("the bundle signs %s", claim.Subject)
 	case claim.PredicateType != predicateType:
-		return Proof{}, fmt.Errorf("verify %s: the statement is a %s, not a %s", manifest, claim.PredicateType, predicateType)
+		return Proof{}, fmt.Errorf("the statement is a %s, not a %s", claim.PredicateType, predicateType)
 	}
 	var b sgbundle.Bundle
 	if err := b.UnmarshalJSON(bundle); err != nil {
@@ -113,11 +113,7 @@ func (a *Authority) Statement(ctx context.Context, bundle []byte, manifest diges
 	if err != nil {
 		return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
 	}
-	proof, err := a.entity(&b, sgverify.WithArtifactDigest(manifest.Algorithm().String(), sum))
-	if err != nil {
-		return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
-	}
-	return proof, nil
+	return a.entity(&b, sgverify.WithArtifactDigest(manifest.Algorithm().String(), sum))
 }
 
 // entity verifies a signature with a certificate, and then its signer.

@@ -474,11 +474,17 @@ func repositoryURI(uri string) string {
 // mostReasons is the maximum number of reasons for one link.
 const mostReasons = 5
 
-// some returns an error that lists the reasons, nil if there are none.
+// some returns an error that lists the reasons, each once, nil if there are none.
 func some(reasons []string) error {
 	if len(reasons) == 0 {
 		return nil
 	}
+	told := map[string]bool{}
+	reasons = slices.DeleteFunc(slices.Clone(reasons), func(reason string) bool {
+		again := told[reason]
+		told[reason] = true
+		return again
+	})
 	if more := len(reasons) - mostReasons; more > 0 {
 		reasons = append(reasons[:mostReasons:mostReasons], fmt.Sprintf("and %d more", more))
 	}

@@ -84,13 +84,16 @@ func (c *chain) signed(ctx context.Context, by *trust.Authority, subject digest.
 		if bundle == nil {
 			continue
 		}
+		if claim, err := sign.Read(bundle); err == nil && claim.PredicateType != artifact.PredicateSignature {
+			if _, err := by.Statement(ctx, bundle, subject, claim.PredicateType); err != nil {
+				continue // what another signed, such as the record of a promotion, is not a reason
+			}
+		}
 		proof, err := by.Signature(ctx, bundle, subject)
 		if err == nil {
 			return proof, nil
 		}
-		if !slices.Contains(reasons, err.Error()) {
-			reasons = append(reasons, err.Error())
-		}
+		reasons = append(reasons, err.Error())
 	}
 	if unreadable != nil {
 		return trust.Proof{}, unreadable
@@ -131,5 +134,5 @@ func (c *chain) imageSigned(ctx context.Context, image digest.Digest, related []
 		reasons = []string{"no signature was published with the image, or it was not copied"}
 	}
 	slices.Sort(reasons)
-	return trust.Proof{}, some(slices.Compact(reasons))
+	return trust.Proof{}, some(reasons)
 }

@@ -145,9 +145,9 @@ func (c *chain) accept(ctx context.Context, s summarized) error {
 		return fmt.Errorf("the verification of %s says %s", utc(s.TimeVerified), s.VerificationResult)
 	case s.TimeVerified.IsZero():
 		return errors.New("it does not say when it was verified")
-	case o.MaxAge > 0 && age > o.MaxAge:
+	case o.MaxAge != 0 && age > o.MaxAge:
 		return fmt.Errorf("it was verified at %s, more than %s ago: verify it again", utc(s.TimeVerified), o.MaxAge)
-	case o.MaxAge > 0 && age < 0:
+	case o.MaxAge != 0 && age < 0:
 		return fmt.Errorf("it was verified at %s, which is in the future: a clock is wrong", utc(s.TimeVerified))
 	}
 	// A summary by the signer of the root has no value.
