@@ -17,7 +17,8 @@ import (
 // data, another executor may pass a task to another process that shares the store. Its methods
 // may be called concurrently.
 type Executor interface {
-	// Run returns the outputs of a task. Their blobs are in Task.Store.
+	// Run returns the outputs of a task. Their blobs are in Task.Store. What the stage asked for
+	// ([Task.Asked]) must be asked of t.
 	Run(ctx context.Context, t *Task) (Outputs, error)
 	// Key returns the key of a task as defined by [Keyer], "" if the outputs are not kept.
 	Key(ctx context.Context, t *Task) (digest.Digest, error)

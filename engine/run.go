@@ -60,10 +60,11 @@ type Options struct {
 // Cache remembers between runs which outputs the key of a node led to, as the one of
 // engine/cache does. Its methods may be called concurrently.
 type Cache interface {
-	// Get returns the outputs that were put under the key, or an error.
+	// Get returns what was put under the key, or an error. The map is not changed.
 	Get(ctx context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error)
-	// Put remembers outputs. Their blobs, and the list by its digest, are in the store that is
-	// kept.
+	// Put remembers outputs by name. Everything that one of them lists is among them too, with
+	// its digest as name, so that whoever prunes the store knows what to keep. All blobs are in
+	// the store by then.
 	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
 }
 
@@ -327,10 +328,11 @@ func (r *run) executeTask(ctx context.Context, task *Task) ended {
 	}
 	keeps := r.o.Cache != nil && key != ""
 	if keeps && !r.o.NoCache {
-		outputs, err := r.o.Cache.Get(ctx, key)
+		cached, err := r.o.Cache.Get(ctx, key)
 		if err == nil {
-			err = r.check(ctx, n, outputs)
+			err = r.check(ctx, n, cached)
 		}
+		outputs := maps.Clone(cached)
 		maps.DeleteFunc(outputs, func(name string, _ ocispec.Descriptor) bool { return digest.Digest(name).Validate() == nil })
 		if err == nil {
 			err = r.o.Executor.Replay(ctx, task, outputs)

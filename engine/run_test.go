@@ -565,6 +565,102 @@ func TestDoNotKeep(t *testing.T) {
 	}
 }
 
+// An executor that runs a copy of a task passes on what the stage asked for.
+func TestDoNotKeepElsewhere(t *testing.T) {
+	s := open(t, t.TempDir())
+	var runs atomic.Int32
+	n := with(node("a"), skipping{fickle{kept{join{"a", &runs}, "a"}}})
+	here := engine.Stages{n.Kind: func(json.RawMessage) (engine.Stage, error) {
+		made, _ := stages.Load(n.Kind)
+		return made.(engine.Stage), nil
+	}}
+	for range 2 {
+		r, err := engine.Run(t.Context(), graph(t, n), engine.Options{Executor: copying{here}, Store: s, Cache: s.Cache()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(r)["a"]; got != engine.Skipped {
+			t.Errorf("state %s, want %s", got, engine.Skipped)
+		}
+	}
+	if runs.Load() != 2 {
+		t.Errorf("ran %d times, want 2", runs.Load())
+	}
+}
+
+// copying is an executor that runs copies of tasks.
+type copying struct{ engine.Stages }
+
+func (c copying) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	there := &engine.Task{Node: t.Node, Inputs: t.Inputs, Store: t.Store, Log: t.Log, Report: t.Report}
+	outputs, err := c.Stages.Run(ctx, there)
+	skip, doNotKeep := there.Asked()
+	t.Skip(skip)
+	if doNotKeep {
+		t.DoNotKeep()
+	}
+	return outputs, err
+}
+
+type skipping struct{ fickle }
+
+func (s skipping) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	t.Skip("no key")
+	return s.fickle.Run(ctx, t)
+}
+
+// What a cache returns is its own.
+func TestCacheKeepsItsMap(t *testing.T) {
+	s := open(t, t.TempDir())
+	c := remembering{}
+	for range 2 {
+		g := graph(t, with(node("a"), manifesting{}))
+		if _, err := runGraph(t.Context(), g, engine.Options{Store: s, Cache: c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, outputs := range c {
+		if len(outputs) != 2 {
+			t.Errorf("the cache has %d entries of the manifest and its blob: %v", len(outputs), outputs)
+		}
+	}
+	if len(c) != 1 {
+		t.Errorf("the cache has %d keys", len(c))
+	}
+}
+
+// remembering is a cache in memory, for one run at a time.
+type remembering map[digest.Digest]map[string]ocispec.Descriptor
+
+func (r remembering) Get(_ context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error) {
+	if outputs, ok := r[key]; ok {
+		return outputs, nil
+	}
+	return nil, errdefs.ErrNotFound
+}
+
+func (r remembering) Put(_ context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error {
+	r[key] = outputs
+	return nil
+}
+
+// manifesting makes a manifest that lists one blob.
+type manifesting struct{}
+
+func (manifesting) Key(context.Context, *engine.Task) (digest.Digest, error) {
+	return digest.FromString("manifesting"), nil
+}
+
+func (manifesting) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+	blob, err := engine.PutJSON(ctx, t.Store, ocispec.MediaTypeEmptyJSON, struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: blob, Layers: []ocispec.Descriptor{blob}}
+	desc, err := engine.PutJSON(ctx, t.Store, ocispec.MediaTypeImageManifest, manifest)
+	return engine.Outputs{"out": desc}, err
+}
+
 type fickle struct{ kept }
 
 func (f fickle) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {

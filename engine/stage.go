@@ -85,6 +85,11 @@ func (t *Task) DoNotKeep() { t.transient = true }
 // of any other run.
 func (t *Task) Skip(why string) { t.skipped = why }
 
+// Asked returns what Run asked for: the reason that it gave to Skip, "" if it did not skip, and
+// whether it called DoNotKeep. An [Executor] that runs a copy of the task in another process
+// must repeat both on its own.
+func (t *Task) Asked() (skip string, doNotKeep bool) { return t.skipped, t.transient }
+
 // Many returns the inputs name/<key> of a port that takes several, by key.
 func (t *Task) Many(name string) []ocispec.Descriptor {
 	var out []ocispec.Descriptor

@@ -63,8 +63,10 @@ type (
 		Inputs map[string]ocispec.Descriptor `json:"inputs"`
 	}
 	ran struct {
-		Outputs engine.Outputs `json:"outputs"`
-		Events  []engine.Event `json:"events"`
+		Outputs   engine.Outputs `json:"outputs"`
+		Events    []engine.Event `json:"events"`
+		Skip      string         `json:"skip,omitempty"`
+		DoNotKeep bool           `json:"doNotKeep,omitempty"`
 	}
 )
 
@@ -108,6 +110,12 @@ func (e *Elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, er
 	}
 	for _, event := range out.Events {
 		t.Report(event)
+	}
+	if out.Skip != "" {
+		t.Skip(out.Skip)
+	}
+	if out.DoNotKeep {
+		t.DoNotKeep()
 	}
 	return out.Outputs, nil
 }
@@ -191,17 +199,18 @@ func Serve(ctx context.Context, stages engine.Executor, shared engine.Store) err
 	}
 	var out ran
 	var mu sync.Mutex
-	var err error
-	out.Outputs, err = stages.Run(namespaces.WithNamespace(ctx, "tape"), &engine.Task{
+	t := &engine.Task{
 		Node: task.Node, Inputs: task.Inputs, Store: shared, Log: slog.New(slog.DiscardHandler), Secrets: asked(),
 		Report: func(e engine.Event) {
 			mu.Lock()
 			defer mu.Unlock()
 			out.Events = append(out.Events, e)
 		},
-	})
-	if err != nil {
+	}
+	var err error
+	if out.Outputs, err = stages.Run(namespaces.WithNamespace(ctx, "tape"), t); err != nil {
 		return err
 	}
+	out.Skip, out.DoNotKeep = t.Asked()
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
