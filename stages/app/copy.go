@@ -68,27 +68,18 @@ type CopyResult struct {
 // set when everything is there; existing content is not sent again. If some pairs fail, the
 // error consists of their errors ([CopyErrors]), and the results are those of the others.
 func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
-	var (
-		group   errgroup.Group
-		results = make([]*CopyResult, len(o.Pairs))
-		errs    = make([]error, len(o.Pairs))
-		events  = serial(o.Events)
-	)
-	group.SetLimit(atonce.Copies)
-	for i, pair := range o.Pairs {
-		group.Go(func() error {
-			node := "copy"
-			if len(o.Pairs) > 1 {
-				node += " " + pair.Source
-			}
-			results[i], errs[i] = copyPair(ctx, o, pair, node, events, nil)
-			if errs[i] != nil {
-				errs[i] = &CopyError{Pair: i, Err: fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])}
-			}
-			return nil // the others continue
-		})
-	}
-	_ = group.Wait()
+	results, errs, events := make([]*CopyResult, len(o.Pairs)), make([]error, len(o.Pairs)), serial(o.Events)
+	_ = atonce.Each(ctx, atonce.Copies, o.Pairs, func(ctx context.Context, i int, pair CopyPair) error {
+		node := "copy"
+		if len(o.Pairs) > 1 {
+			node += " " + pair.Source
+		}
+		results[i], errs[i] = copyPair(ctx, o, pair, node, events, nil)
+		if errs[i] != nil {
+			errs[i] = &CopyError{Pair: i, Err: fmt.Errorf("copy %s to %s: %w", pair.Source, pair.Target, errs[i])}
+		}
+		return nil // the others continue
+	})
 	done := []CopyResult{}
 	for _, r := range results {
 		if r != nil {
@@ -132,21 +123,6 @@ func serial(events func(engine.Event)) func(engine.Event) {
 	}
 }
 
-// splitTarget splits oci:DIR[:TAG]; dir is "" for a repository.
-func splitTarget(target string) (dir, tag string, err error) {
-	rest, ok := strings.CutPrefix(target, "oci:")
-	if !ok {
-		return "", "", nil
-	}
-	if dir, tag, ok = strings.Cut(rest, ":"); ok {
-		err = asUsage(artifact.CheckTag(tag))
-	}
-	if dir == "" {
-		err = usagef("oci: names no folder")
-	}
-	return dir, tag, err
-}
-
 // target is the destination of a copy.
 type target struct {
 	transfer.Target
@@ -157,13 +133,18 @@ type target struct {
 
 // openTarget opens a destination; tag is the source's.
 func openTarget(client *registry.Client, text, tag string) (*target, error) {
-	dir, ownTag, err := splitTarget(text)
-	if err != nil {
-		return nil, err
-	}
-	if dir != "" {
+	if rest, ok := strings.CutPrefix(text, "oci:"); ok {
+		dir, own, tagged := strings.Cut(rest, ":")
+		if dir == "" {
+			return nil, usagef("oci: names no folder")
+		}
+		if tagged {
+			if err := artifact.CheckTag(own); err != nil {
+				return nil, asUsage(err)
+			}
+		}
 		to, err := transfer.ToLayout(dir)
-		return &target{Target: to, name: "oci:" + dir, tag: cmp.Or(ownTag, tag)}, err
+		return &target{Target: to, name: "oci:" + dir, tag: cmp.Or(own, tag)}, err
 	}
 	if host, _, _ := strings.Cut(text, "/"); isPath(text) || isArchiveName(text) && !strings.ContainsAny(strings.TrimSuffix(host, text), ".:") {
 		return nil, usagef("%s is a path: write archive:%[1]s for an archive, or oci:%[1]s for an OCI layout", text)
@@ -377,10 +358,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	var (
-		refs  string
-		about []digest.Digest
-	)
+	var about []digest.Digest
 	group.Go(func() (err error) {
 		about, err = c.Whole(groupCtx, c.from.Repository, c.root, subjects)
 		return err
@@ -392,8 +370,11 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 		})
 	}
 	if c.to.repository != "" {
-		group.Go(func() (err error) {
-			refs, err = c.pointsTo(groupCtx)
+		group.Go(func() error {
+			statements, err := c.app.Statements(groupCtx)
+			if refs, ok := artifact.ImageRefs(statements); ok && refs.Repository != c.to.repository {
+				result.PointsTo = refs.Repository
+			}
 			return err
 		})
 	}
@@ -420,9 +401,6 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	}
 	if err := c.tags(ctx, append(tags, more...)); err != nil {
 		return err
-	}
-	if refs != c.to.repository {
-		result.PointsTo = refs
 	}
 	switch {
 	case c.to.repository == "":
@@ -461,18 +439,6 @@ func (c *copying) name(ctx context.Context, result *CopyResult) error {
 		result.Tags = append(result.Tags, c.to.tag)
 	}
 	return c.Tag(ctx, c.from.Repository, c.root, c.to.tag)
-}
-
-// pointsTo returns the repository that the manifests name; "" if that is not recorded.
-func (c *copying) pointsTo(ctx context.Context) (string, error) {
-	statements, err := c.app.Statements(ctx)
-	if err != nil {
-		return "", err
-	}
-	if refs, ok := artifact.ImageRefs(statements); ok {
-		return refs.Repository, nil
-	}
-	return c.to.repository, nil
 }
 
 // tags sets tags concurrently.

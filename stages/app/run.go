@@ -281,7 +281,7 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	o.results(&run)
 	result, err := engine.Run(ctx, graph, run)
 	if o.Strict && len(result.Warnings) > 0 {
-		err = fmt.Errorf("%w:\n  %s", errStrict, strings.Join(made{result}.warnings(), "\n  "))
+		err = errors.New("a warning is an error in a strict run:\n  " + strings.Join(made{result}.warnings(), "\n  "))
 	}
 	return made{result}, from, o.audited(expanded.Placed(err))
 }
@@ -307,5 +307,3 @@ func (o *Options) unpushed(ctx context.Context, p *pipeline.Pipeline, harmless .
 	}
 	return graph.WithoutEffects(harmless...), nil
 }
-
-var errStrict = errors.New("a warning is an error in a strict run")

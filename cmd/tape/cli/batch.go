@@ -19,14 +19,18 @@ type line struct {
 	words  []string
 }
 
+// readArgument reads the file that an argument names; - is stdin.
+func (a *program) readArgument(file string) ([]byte, error) {
+	if file == "-" {
+		return regular.ReadAll("standard input", a.In)
+	}
+	return regular.ReadArgument(file)
+}
+
 // readList reads a file of lines with a number of words each; # begins a comment, and - is
 // stdin. takes describes the words.
 func (a *program) readList(file string, least, most int, takes string) ([]line, error) {
-	read := regular.ReadArgument
-	if file == "-" {
-		read = func(name string) ([]byte, error) { return regular.ReadAll(name, a.In) }
-	}
-	data, err := read(file)
+	data, err := a.readArgument(file)
 	if err != nil {
 		return nil, fmt.Errorf("read --from-file: %w", err)
 	}

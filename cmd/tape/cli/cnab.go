@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
 )
@@ -120,11 +119,7 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 	if flags.target == "" {
 		return nil, usagef("no place for the bundle: give --target REPOSITORY[:TAG]")
 	}
-	read := regular.ReadArgument
-	if file == "-" {
-		read = func(string) ([]byte, error) { return regular.ReadAll("standard input", a.In) }
-	}
-	data, err := read(file)
+	data, err := a.readArgument(file)
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}

@@ -18,8 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
-
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/interpreters/plain"
 	"github.com/taped-dev/tape/plugins/conformance"
@@ -88,30 +87,22 @@ func (a *program) allInterpreters(ctx context.Context) ([]listedInterpreter, err
 // listInterpreters reads the descriptions of all interpreters concurrently, which takes most of
 // the time. The error names those that changed since they were installed.
 func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedInterpreter, error) {
-	var (
-		group errgroup.Group
-		list  = make([]listedInterpreter, len(found))
-		errs  = make([]error, len(found))
-	)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for n, i := range found {
-		group.Go(func() error {
-			var sum digest.Digest
-			if sum, errs[n] = i.Checksum(ctx); errs[n] != nil {
-				return nil
-			}
-			l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: sum}
-			// A broken interpreter is listed as well, with its error.
-			if d, err := i.Describe(ctx); err != nil {
-				l.Error = hinted(err)
-			} else {
-				l.Version, l.Help = d.Version, d.Help
-			}
-			list[n] = l
+	list, errs := make([]listedInterpreter, len(found)), make([]error, len(found))
+	_ = atonce.Each(ctx, runtime.GOMAXPROCS(0), found, func(ctx context.Context, n int, i *host.Interpreter) error {
+		var sum digest.Digest
+		if sum, errs[n] = i.Checksum(ctx); errs[n] != nil {
 			return nil
-		})
-	}
-	_ = group.Wait() // they are in errs
+		}
+		l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: sum}
+		// A broken interpreter is listed as well, with its error.
+		if d, err := i.Describe(ctx); err != nil {
+			l.Error = hinted(err)
+		} else {
+			l.Version, l.Help = d.Version, d.Help
+		}
+		list[n] = l
+		return nil
+	})
 	return slices.DeleteFunc(list, func(l listedInterpreter) bool { return l.Name == "" }), errors.Join(errs...)
 }
 

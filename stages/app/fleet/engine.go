@@ -72,10 +72,9 @@ func (r *Runner) elsewhere(ctx context.Context, mine []*Planned) (*Report, error
 	for host, limit := range r.File.Budget(nil) {
 		job.Limits[host] = float64(limit)
 	}
-	outcomes := make([]Outcome, len(mine))
-	at := map[string]int{}
+	outcomes, at := waiting(mine), map[string]int{}
 	for i, p := range mine {
-		outcomes[i], at[p.Name] = p.waiting(), i
+		at[p.Name] = i
 		job.Names = append(job.Names, p.Name)
 	}
 	if len(mine) == 0 {

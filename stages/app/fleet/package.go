@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/internal/atonce"
@@ -219,31 +218,25 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 	if r.Engine != nil {
 		return r.elsewhere(ctx, mine)
 	}
-	outcomes := make([]Outcome, len(mine))
-	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(r.Concurrency, atonce.Applications))
-	for i, p := range mine {
-		outcomes[i] = p.waiting()
-		group.Go(func() error {
-			if running.Err() != nil {
-				return context.Cause(running)
-			}
-			r.mu.Lock()
-			r.progress.Running++
-			r.mu.Unlock()
-			o, err := r.one(running, p)
-			if err != nil {
-				return err
-			}
-			outcomes[i] = o
-			r.tell(&o)
-			if o.State == Failed && r.FailFast {
-				return errFailFast
-			}
-			return nil
-		})
-	}
-	err := group.Wait()
+	outcomes := waiting(mine)
+	err := atonce.Each(ctx, cmp.Or(r.Concurrency, atonce.Applications), mine, func(running context.Context, i int, p *Planned) error {
+		if running.Err() != nil {
+			return context.Cause(running)
+		}
+		r.mu.Lock()
+		r.progress.Running++
+		r.mu.Unlock()
+		o, err := r.one(running, p)
+		if err != nil {
+			return err
+		}
+		outcomes[i] = o
+		r.tell(&o)
+		if o.State == Failed && r.FailFast {
+			return errFailFast
+		}
+		return nil
+	})
 	if errors.Is(err, errFailFast) {
 		err = nil
 	}
@@ -352,9 +345,6 @@ func (r *Runner) keepFailure(ctx context.Context, p *Planned, f *Failure) error 
 	return context.Cause(ctx)
 }
 
-// errOlder means that the plan came too late.
-var errOlder = errors.New("a newer commit was packaged already")
-
 // make packages an application.
 func (r *Runner) make(ctx context.Context, p *Planned) (*Record, error) {
 	options := r.options(p.Application)
@@ -403,7 +393,7 @@ func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) (noted func(
 			return nil, err
 		}
 		if older {
-			return nil, fmt.Errorf("%w: %s, and this plan is of %s", errOlder, last.Commit, r.plan.Commit)
+			return nil, fmt.Errorf("a newer commit was packaged already: %s, and this plan is of %s", last.Commit, r.plan.Commit)
 		}
 	}
 	if last.Commit == r.plan.Commit {

@@ -80,6 +80,15 @@ func failureKey(plan digest.Digest, name string) digest.Digest {
 	return keyOf("failure", plan.String(), name)
 }
 
+// waiting returns the outcomes before anything was done.
+func waiting(list []*Planned) []Outcome {
+	out := make([]Outcome, len(list))
+	for i, p := range list {
+		out[i] = p.waiting()
+	}
+	return out
+}
+
 // waiting returns the outcome before anything was done.
 func (p *Planned) waiting() Outcome {
 	return Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}

@@ -65,12 +65,7 @@ func DiffMarkdown(w io.Writer, d *app.DiffResult, of Sides) error {
 		head := fmt.Sprintf("\n<details><summary>%s</summary>\n\n", escape(s.Title))
 		const tail = "\n</details>\n"
 		body := &comment{room: b.room - len(head) - len(tail) - 200}
-		whole := true
-		for _, line := range s.Lines {
-			if whole = whole && body.add(line.markdown()); !whole {
-				break
-			}
-		}
+		whole := !slices.ContainsFunc(s.Lines, func(line diffLine) bool { return !body.add(line.markdown()) })
 		if body.Len() == 0 {
 			left++
 			continue
@@ -407,45 +402,38 @@ const fewFiles = 12
 // sourceLines returns the differences of sources, with one line each for their new, removed and
 // changed files.
 func (n names) sourceLines(changed []app.SourceChange) []diffLine {
-	var out []diffLine
-	files := map[string][]string{} // by source and kind of change
-	var order []string
+	type list struct {
+		source, how string
+		files       []string
+	}
+	var (
+		out   []diffLine
+		lists []list
+	)
 	for _, c := range changed {
 		file, is := strings.CutPrefix(c.Fact, "file ")
-		if !is {
-			out = append(out, n.fieldLine(strings.TrimSpace(c.Source+" "+c.Fact), quoted(c.From), quoted(c.To)))
-			continue
-		}
-		how := "changed"
 		switch {
+		case !is:
+			out = append(out, n.fieldLine(strings.TrimSpace(c.Source+" "+c.Fact), quoted(c.From), quoted(c.To)))
 		case c.From == "":
-			how = "new"
+			lists = append(lists, list{c.Source, "new", []string{file}})
 		case c.To == "":
-			how = "gone"
+			lists = append(lists, list{c.Source, "gone", []string{file}})
+		default:
+			lists = append(lists, list{c.Source, "changed", []string{file}})
 		}
-		key := c.Source + "\x00" + how
-		if files[key] == nil {
-			order = append(order, key)
-		}
-		files[key] = append(files[key], file)
 	}
-	told := map[string]int{} // where a list of files is told
-	for _, key := range order {
-		source, how, _ := strings.Cut(key, "\x00")
-		list := files[key]
-		count := len(list)
-		more := ""
-		if count > fewFiles {
-			list, more = list[:fewFiles], fmt.Sprintf(" and %d more", count-fewFiles)
+	lists = merged(lists, func(l list) string { return l.source + "\x00" + l.how },
+		func(into *list, l list) { into.files = append(into.files, l.files...) })
+	lists = merged(lists, func(l list) string { return l.how + "\x00" + strings.Join(l.files, "\x00") },
+		func(into *list, l list) { into.source += ", " + l.source }) // several environments read them
+	for _, l := range lists {
+		named, more := l.files, ""
+		if len(named) > fewFiles {
+			named, more = named[:fewFiles], fmt.Sprintf(" and %d more", len(named)-fewFiles)
 		}
-		note := fmt.Sprintf("%d %s: %s%s", count, how, strings.Join(list, ", "), more)
-		all := how + "\x00" + strings.Join(files[key], "\x00")
-		if i, is := told[all]; is { // several environments read them
-			out[i].Name = strings.TrimSuffix(out[i].Name, " files") + ", " + source + " files"
-			continue
-		}
-		told[all] = len(out)
-		out = append(out, diffLine{Name: strings.TrimSpace(source + " files"), Note: note})
+		note := fmt.Sprintf("%d %s: %s%s", len(l.files), l.how, strings.Join(named, ", "), more)
+		out = append(out, diffLine{Name: strings.TrimSpace(l.source + " files"), Note: note})
 	}
 	return out
 }

@@ -273,6 +273,9 @@ func GitHub(w io.Writer, dgst digest.Digest, shards int) error {
 	return json.NewEncoder(w).Encode(matrix)
 }
 
+//go:embed gitlab.yaml
+var pipelineTemplate string
+
 // GitLab writes a child pipeline.
 func GitLab(w io.Writer, dgst digest.Digest, shards int) error {
 	if shards == 0 {
@@ -283,20 +286,7 @@ func GitLab(w io.Writer, dgst digest.Digest, shards int) error {
 	if shards > 1 { // GitLab rejects parallel: 1
 		parallel, shard = fmt.Sprintf("  parallel: %d\n", shards), " --shard auto"
 	}
-	_, err := fmt.Fprintf(w, `stages: [package, report]
-package:
-  stage: package
-%[1]s  script:
-    - tape fleet package --plan %[2]s%[3]s
-report:
-  stage: report
-  when: always
-  script:
-    - tape fleet report --plan %[2]s -o junit > tape-fleet.xml
-  artifacts:
-    when: always
-    reports: {junit: tape-fleet.xml}
-`, parallel, dgst, shard)
+	_, err := fmt.Fprintf(w, pipelineTemplate, parallel, dgst, shard)
 	return err
 }
 

@@ -81,10 +81,10 @@ func parse(name string, data []byte) (*Policy, error) {
 func (f *file) read(n *yaml.Node) {
 	top := f.object(n, "apiVersion", "kind", "roots", "authorities", "images", "applications", "origin", "default")
 	if v := f.text(top["apiVersion"]); v != pipeline.APIVersion {
-		f.wrong(or(top["apiVersion"], n), "apiVersion is %q, want %s", v, pipeline.APIVersion)
+		f.wrong(cmp.Or(top["apiVersion"], n), "apiVersion is %q, want %s", v, pipeline.APIVersion)
 	}
 	if v := f.text(top["kind"]); v != FileKind {
-		f.wrong(or(top["kind"], n), "kind is %q, want %s", v, FileKind)
+		f.wrong(cmp.Or(top["kind"], n), "kind is %q, want %s", v, FileKind)
 	}
 	f.each(top["roots"], f.root)
 	f.each(top["authorities"], f.authority)
@@ -110,13 +110,6 @@ func (f *file) read(n *yaml.Node) {
 	if len(f.policy.Images)+len(f.policy.Applications) == 0 && f.policy.Origin == nil && !f.policy.Deny && len(f.problems) == 0 {
 		f.wrong(n, "there is no rule, and so nothing is refused: add images, applications or origin, or default: deny")
 	}
-}
-
-func or(n, otherwise *yaml.Node) *yaml.Node {
-	if n != nil {
-		return n
-	}
-	return otherwise
 }
 
 // pairs returns the keys and values of a mapping, without duplicate keys.
@@ -338,7 +331,7 @@ func (f *file) require(n *yaml.Node, r *Rule) {
 		return
 	}
 	of := f.object(n, "anyOf", "allOf", "threshold", "of")
-	list := or(of["anyOf"], or(of["allOf"], of["of"]))
+	list := cmp.Or(of["anyOf"], of["allOf"], of["of"])
 	if list == nil || len(of) != 1 && (of["threshold"] == nil || of["of"] == nil || len(of) != 2) || len(of) == 1 && of["of"] != nil {
 		f.wrong(n, "require is a NAME, {anyOf: [...]}, {allOf: [...]} or {threshold: N, of: [...]}")
 		return

@@ -18,16 +18,7 @@ import (
 
 // errUnsigned means that there is no signature by the authority. A malformed signature is
 // another error.
-var errUnsigned = errors.New("no signature by this authority")
-
-// unsigned is errUnsigned, with the reasons why each signature that there is does not count.
-type unsigned struct {
-	by      *trust.Authority
-	reasons error
-}
-
-func (u unsigned) Error() string      { return fmt.Sprintf("no signature by %s: %s", u.by, u.reasons) }
-func (unsigned) Is(target error) bool { return target == errUnsigned }
+var errUnsigned = errors.New("no signature")
 
 // signatures checks the key's signatures of the root and of the content.
 func (c *chain) signatures(ctx context.Context) []Link {
@@ -101,7 +92,7 @@ func (c *chain) signed(ctx context.Context, by *trust.Authority, subject digest.
 	if reasons == nil {
 		reasons = []string{"no signature is attached"}
 	}
-	return trust.Proof{}, unsigned{by, some(reasons)}
+	return trust.Proof{}, fmt.Errorf("%w by %s: %w", errUnsigned, by, some(reasons))
 }
 
 // imageSignatures checks the signatures of the images, which are among their related
