@@ -64,14 +64,14 @@ func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side
 }
 
 // packed makes the application of the sources for a repository, without pushing it. The
-// pipeline's own repository is used if repository is "".
-func (o *Options) packed(ctx context.Context, repository string) (made, *artifact.Application, error) {
+// pipeline's own repository is used if repository is "". Without targets everything runs that
+// can.
+func (o *Options) packed(ctx context.Context, repository string, targets ...string) (made, *artifact.Application, error) {
 	p, err := o.prepare(ctx)
 	if err == nil && repository != "" {
 		err = p.Set("output.image", repository)
 	}
-	var targets []string
-	if err == nil {
+	if err == nil && targets == nil {
 		targets, err = o.unpushed(ctx, p)
 	}
 	if err != nil {

@@ -494,18 +494,7 @@ func (r *relocating) original(ctx context.Context, was *artifact.Application, at
 		return err
 	}
 	r.Sources, r.Pipeline = []Source{{Path: folder, Interpreter: "plain", Temporary: true}}, ""
-	p, err := r.prepare(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.Set("output.image", r.Repository); err != nil {
-		return err
-	}
-	run, err := r.run(ctx, p, "index")
-	if err != nil {
-		return err
-	}
-	_, app, err := run.application(ctx)
+	run, app, err := r.packed(ctx, r.Repository, "index")
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
@@ -34,32 +33,6 @@ type Text []byte
 
 // MarshalText implements [encoding.TextMarshaler].
 func (t Text) MarshalText() ([]byte, error) { return t, nil }
-
-// textPiece is how much of a text is encoded at once, in bytes.
-const textPiece = 64 << 10
-
-// writeJSON writes what json.Marshal would, piece by piece.
-func (t Text) writeJSON(w io.Writer) error {
-	if _, err := io.WriteString(w, `"`); err != nil {
-		return err
-	}
-	for len(t) > 0 {
-		n := min(textPiece, len(t))
-		for i := 1; i < utf8.UTFMax && n < len(t) && !utf8.RuneStart(t[n]); i++ {
-			n-- // not within a character
-		}
-		data, err := engine.MarshalJSON(t[:n])
-		if err == nil {
-			_, err = w.Write(data[1 : len(data)-1])
-		}
-		if err != nil {
-			return err
-		}
-		t = t[n:]
-	}
-	_, err := io.WriteString(w, `"`)
-	return err
-}
 
 // Render renders the sources without asking registries. Files without Kubernetes objects are
 // left out, as in the artifact.
@@ -106,36 +79,24 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	return result, nil
 }
 
-// WriteJSON writes the result as [engine.MarshalJSON] encodes it, with only a piece of it in
+// WriteJSON writes the result as [engine.MarshalJSON] encodes it, with only a file of it in
 // memory. Each write ends with a complete character.
 func (r *RenderResult) WriteJSON(w io.Writer) error {
-	nodes, err := engine.MarshalJSON(r.Nodes)
-	if err != nil {
-		return err
-	}
-	if _, err := io.WriteString(w, `{"files":[`); err != nil {
-		return err
-	}
-	for i, f := range r.Files {
-		name, err := engine.MarshalJSON(f.Name)
+	before := `{"files":[`
+	for _, f := range r.Files {
+		data, err := engine.MarshalJSON(f)
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s%s", before, data)
+		}
 		if err != nil {
 			return err
 		}
-		comma := ","
-		if i == 0 {
-			comma = ""
-		}
-		if _, err := fmt.Fprintf(w, `%s{"name":%s,"data":`, comma, name); err != nil {
-			return err
-		}
-		if err := f.Data.writeJSON(w); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(w, "}"); err != nil {
-			return err
-		}
+		before = ","
 	}
-	_, err = fmt.Fprintf(w, `],"nodes":%s}`, nodes)
+	nodes, err := engine.MarshalJSON(r.Nodes)
+	if err == nil {
+		_, err = fmt.Fprintf(w, `%s],"nodes":%s}`, strings.TrimSuffix(before, ","), nodes)
+	}
 	return err
 }
 

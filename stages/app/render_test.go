@@ -26,9 +26,10 @@ func (p *pieces) Write(data []byte) (int, error) {
 
 // Writing in pieces gives the same result as encoding at once.
 func TestRenderJSON(t *testing.T) {
+	const long = 64 << 10
 	for _, data := range []string{
-		"", "a: \"b\"\n<&>\x00\u2028", strings.Repeat("x", textPiece), strings.Repeat("é", textPiece), "x" + strings.Repeat("é", textPiece),
-		strings.Repeat("x", textPiece-1) + "\U0001f600", strings.Repeat("x", textPiece-3) + "\xff\xff\x80\x80\x80\x80\x80", strings.Repeat("\x80", 2*textPiece),
+		"", "a: \"b\"\n<&>\x00\u2028", strings.Repeat("x", long), strings.Repeat("é", long), "x" + strings.Repeat("é", long),
+		strings.Repeat("x", long-1) + "\U0001f600", strings.Repeat("x", long-3) + "\xff\xff\x80\x80\x80\x80\x80", strings.Repeat("\x80", 2*long),
 	} {
 		for _, r := range []*RenderResult{
 			{Files: []RenderedFile{}, Nodes: []NodeResult{}},

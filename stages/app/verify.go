@@ -91,6 +91,15 @@ func (s Identity) open() (*trust.Authority, error) {
 	return trust.NewIdentity("", trust.Identity{Root: root, Issuer: s.Issuer, Pattern: s.Pattern})
 }
 
+// authority returns the signer with an identity or, if that is zero, a key.
+func authority(ctx context.Context, key string, id Identity) (*trust.Authority, error) {
+	if !id.IsZero() {
+		return id.open()
+	}
+	verifier, err := sign.OpenVerifier(ctx, key)
+	return &trust.Authority{Key: verifier}, err
+}
+
 // VerifyResult reports for each link of the chain whether it was verified.
 type (
 	VerifyResult = verify.Result
@@ -127,17 +136,16 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	options.Summary = summary
 	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
 	if o.OriginKey != "" {
-		options.Origin = &trust.Authority{}
-		if options.Origin.Key, err = sign.OpenVerifier(ctx, o.OriginKey); err != nil {
+		if options.Origin, err = authority(ctx, o.OriginKey, Identity{}); err != nil {
 			return options, nil, err
 		}
 	}
 	for _, name := range o.ImageKeys {
-		key, err := sign.OpenVerifier(ctx, name)
+		by, err := authority(ctx, name, Identity{})
 		if err != nil {
 			return options, nil, err
 		}
-		options.Images = append(options.Images, &trust.Authority{Key: key})
+		options.Images = append(options.Images, by)
 	}
 	if !o.ImageIdentity.IsZero() {
 		by, err := o.ImageIdentity.open()
@@ -161,13 +169,11 @@ func (o *VerifyOptions) summary(ctx context.Context) (_ *verify.SummaryOptions, 
 	if o.Deep || o.Source != "" || o.Commit != "" || len(o.ImageKeys) > 0 || !o.ImageIdentity.IsZero() {
 		return nil, usagef("a summary says nothing about sources, commits, signers of images or blobs: verify without it")
 	}
-	s := &verify.SummaryOptions{By: &trust.Authority{}, MaxAge: o.SummaryAge, Now: time.Now()}
+	s, id := &verify.SummaryOptions{MaxAge: o.SummaryAge, Now: time.Now()}, o.SummaryIdentity
 	if o.Summary != "" {
-		s.By.Key, err = sign.OpenVerifier(ctx, o.Summary)
-	} else {
-		s.By, err = o.SummaryIdentity.open()
+		id = Identity{}
 	}
-	if err == nil && o.SummaryFrom != "" {
+	if s.By, err = authority(ctx, o.Summary, id); err == nil && o.SummaryFrom != "" {
 		s.Place, err = repositoryOf(o.Registry, o.SummaryFrom)
 	}
 	return s, err
@@ -218,16 +224,10 @@ func verifyOptions(ctx context.Context, key string, id Identity, file, bundle st
 			return options, err
 		}
 	}
-	switch {
-	case file != "" && key == "" && id.IsZero():
-	case id.IsZero():
-		options.By = &trust.Authority{}
-		options.By.Key, err = sign.OpenVerifier(ctx, key)
-	default:
-		options.By, err = id.open()
-	}
-	if err != nil {
-		return options, err
+	if file == "" || key != "" || !id.IsZero() {
+		if options.By, err = authority(ctx, key, id); err != nil {
+			return options, err
+		}
 	}
 	if bundle != "" {
 		if options.Bundle, err = regular.ReadArgument(bundle); err != nil {
