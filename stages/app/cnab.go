@@ -161,7 +161,13 @@ func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, 
 		return err
 	}
 	b.copier = transfer.NewCopier(to, options)
-	if err := b.copy(ctx, sources, found); err != nil {
+	err = atonce.Each(ctx, atonce.Copies, b.Images, func(ctx context.Context, i int, image *cnab.Image) error {
+		if _, err := b.copier.Manifest(ctx, sources[i], found[i]); err != nil {
+			return fmt.Errorf("%s: %w", image, err)
+		}
+		return nil
+	})
+	if *b.result.Moved = b.copier.Moved(); err != nil {
 		return err
 	}
 	b.result.Bundle, err = b.Canonical()
@@ -186,18 +192,6 @@ func (b *bundling) resolve(ctx context.Context, ref string) (images.Origin, ocis
 		err = resolve.Elsewhere(ctx, b.origins.Local, written, err)
 	}
 	return source, desc, err
-}
-
-// copy copies the images.
-func (b *bundling) copy(ctx context.Context, sources []images.Origin, found []ocispec.Descriptor) error {
-	err := atonce.Each(ctx, atonce.Copies, b.Images, func(ctx context.Context, i int, image *cnab.Image) error {
-		if _, err := b.copier.Manifest(ctx, sources[i], found[i]); err != nil {
-			return fmt.Errorf("%s: %w", image, err)
-		}
-		return nil
-	})
-	*b.result.Moved = b.copier.Moved()
-	return err
 }
 
 // push pushes the index, in the first dialect that the registry accepts.

@@ -270,3 +270,10 @@ func (s Settings) host(storeDir string) (*host.Host, error) {
 func (e *Environment) origins() images.Origins {
 	return images.Origins{Registry: e.Registry, Local: e.Local, Check: checkedOnce(), Known: e.Known}
 }
+
+// say reports a message that is not about a node.
+func (e *Environment) say(level, message string) {
+	if e.Events != nil {
+		e.Events(engine.Event{Level: level, At: time.Now(), Message: message})
+	}
+}

@@ -111,11 +111,8 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 		}))
 	}
 	b.WriteString(o.environments(sources))
-	repository := o.Repository
-	if repository == "" {
-		repository = "registry.example.com/team/" + strings.ToLower(sourceName(filepath.Base(found.dir)))
-	}
-	fmt.Fprintf(&b, "output:\n  image: %s\n", repository)
+	example := "registry.example.com/team/" + strings.ToLower(sourceName(filepath.Base(found.dir)))
+	fmt.Fprintf(&b, "output:\n  image: %s\n", cmp.Or(o.Repository, example))
 	return b.String()
 }
 

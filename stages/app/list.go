@@ -126,9 +126,7 @@ func listed(ctx context.Context, from *registry.Repository, tag string) (*Listed
 		return nil, nil
 	}
 	app := &ListedApplication{Tag: tag, Digest: desc.Digest}
-	if created, err := time.Parse(time.RFC3339, index.Annotations[ocispec.AnnotationCreated]); err == nil {
-		app.Created = created
-	}
+	app.Created, _ = time.Parse(time.RFC3339, index.Annotations[ocispec.AnnotationCreated]) // zero if there is none
 	for _, child := range index.Manifests {
 		if child.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
 			app.Images++

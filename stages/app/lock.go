@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/regular"
@@ -146,8 +144,8 @@ func (o *PackageOptions) updateLock(ctx context.Context, run made) error {
 	if err == nil {
 		err = updated.Write(l.file)
 	}
-	if err == nil && o.Events != nil {
-		o.Events(engine.Event{Message: "wrote " + l.file, At: time.Now()})
+	if err == nil {
+		o.say("", "wrote "+l.file)
 	}
 	return err
 }

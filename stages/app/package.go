@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -162,9 +161,7 @@ func (o *PackageOptions) forecast(ctx context.Context, run made) ([]transfer.Mov
 		return nil, err
 	}
 	for _, m := range moves {
-		if o.Events != nil {
-			o.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: fmt.Sprintf("tag %s would move from %s to %s", m.Tag, m.Was, m.Is)})
-		}
+		o.say(engine.Note, fmt.Sprintf("tag %s would move from %s to %s", m.Tag, m.Was, m.Is))
 	}
 	return moves, nil
 }

@@ -122,7 +122,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	for _, child := range s.rest(app.Index) {
 		subjects = append(subjects, child.Digest)
 	}
-	signatures, err := attachedTo(ctx, app, at, subjects, o.warn)
+	signatures, err := attachedTo(ctx, app, at, subjects, func(missing string) { o.say(engine.Warning, missing) })
 	if err != nil {
 		return nil, err
 	}
@@ -159,15 +159,9 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 		warning = fmt.Sprintf("cosign attached %d manifests by tag since it was taped, which are not in the archive, such as %s; a copy takes them", len(later), later[0].Tag)
 	}
 	if warning != "" {
-		o.warn(warning)
+		o.say(engine.Warning, warning)
 	}
 	return nil
-}
-
-func (o SaveOptions) warn(message string) {
-	if o.Events != nil {
-		o.Events(engine.Event{Level: engine.Warning, At: time.Now(), Message: message})
-	}
 }
 
 // rest returns the children of the root that are not in the tree, including what is attached to

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,8 +125,7 @@ func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := policy.Export(trust.Target(o.Target))
-	return out, err
+	return policy.Export(trust.Target(o.Target))
 }
 
 // TrustDigest identifies the trust policy with the keys and trusted roots that it names; "" is
@@ -182,10 +182,7 @@ func broken(r *VerifyResult, what string) error {
 
 // checkImage judges an image, with what is attached to it, by the rules for images.
 func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image ocispec.Descriptor) error {
-	name := at.name
-	if name == "" {
-		name = image.Annotations[ocispec.AnnotationRefName]
-	}
+	name := cmp.Or(at.name, image.Annotations[ocispec.AnnotationRefName])
 	findings, err := policy.Check(ctx, trust.Subject{Names: []string{name}, Digest: image.Digest, Evidence: func(ctx context.Context) (*trust.Evidence, error) {
 		attached, err := at.Referrers(ctx, image.Digest)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
@@ -103,8 +102,8 @@ func looksSaved(file string) bool {
 
 // noteReplaced reports that an existing archive will be replaced.
 func (e *Environment) noteReplaced(file string) {
-	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 && e.Events != nil {
-		e.Events(engine.Event{Level: engine.Note, At: time.Now(), Message: file + " already exists, and is replaced when the new archive is complete"})
+	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 {
+		e.say(engine.Note, file+" already exists, and is replaced when the new archive is complete")
 	}
 }
 

@@ -59,11 +59,6 @@ func (p *Program) Signer(ctx context.Context, key string) (app.Signer, error) {
 	return p.signer(ctx, key)
 }
 
-// Print prints a result: v as JSON or YAML, or what text writes.
-func (p *Program) Print(v any, text func(io.Writer) error) error {
-	return p.print(v, func(p *printer) { p.by(text) })
-}
-
 // Log returns the logger that the flags describe.
 func (p *Program) Log() (*slog.Logger, error) { return p.log() }
 

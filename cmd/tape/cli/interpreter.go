@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,11 +54,7 @@ func (a *program) interpreterListCommand() *cobra.Command {
 			list, broken := a.allInterpreters(cmd.Context())
 			err := a.print(list, func(p *printer) {
 				for _, l := range list {
-					at := l.Path
-					if at == "" {
-						at = "built in"
-					}
-					p.f("%-12s %-10s %s\n             %s\n", l.Name, l.Version, l.Help+l.Error, at)
+					p.f("%-12s %-10s %s\n             %s\n", l.Name, l.Version, l.Help+l.Error, cmp.Or(l.Path, "built in"))
 				}
 			})
 			return errors.Join(err, broken)

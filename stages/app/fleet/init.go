@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -76,11 +77,7 @@ func (o *InitOptions) text(found *app.Found) (string, int) {
 	for _, left := range found.Left {
 		fmt.Fprintf(&b, "  # left out, %s: %s\n", newfile.OneLine(left.Reason), newfile.OneLine(strings.Join(left.Paths, ", ")))
 	}
-	repository := o.Repository
-	if repository == "" {
-		repository = "registry.example.com/apps"
-	}
-	fmt.Fprintf(&b, "defaults:\n  output:\n    image: %s/${name}\n", repository)
+	fmt.Fprintf(&b, "defaults:\n  output:\n    image: %s/${name}\n", cmp.Or(o.Repository, "registry.example.com/apps"))
 	return b.String(), len(paths)
 }
 

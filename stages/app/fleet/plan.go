@@ -244,13 +244,16 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 		return nil, "", err
 	}
 	var (
-		changed      *changes
+		changed      []string
 		applications []Application
 		before       latest
 		reading      errgroup.Group
 	)
 	reading.Go(func() (err error) {
-		if changed, err = changedSince(ctx, here, o.Since); err == nil {
+		if o.Since != "" {
+			changed, err = changedSince(ctx, here, o.Since)
+		}
+		if err == nil {
 			applications, err = o.File.Find(ctx)
 		}
 		return err
@@ -277,7 +280,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	}()
 	m.asking.SetLimit(atonce.Tasks)
 	m.leading.SetLimit(atonce.Tasks)
-	if changed == nil {
+	if o.Since == "" {
 		m.early(ctx, applications)
 	}
 	if err := m.survey(ctx, here, applications, changed); err != nil {
@@ -427,7 +430,7 @@ func (m *planning) tell() {
 }
 
 // survey reads every application, and renders those that changed.
-func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed *changes) error {
+func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed []string) error {
 	m.doing(DoRead, len(applications))
 	return atonce.Each(ctx, cmp.Or(m.Concurrency, atonce.Applications), applications, func(reading context.Context, i int, a Application) error {
 		defer m.did()
@@ -452,12 +455,12 @@ func (p *Planned) asks() bool { return p.State != Skipped && p.Survey != nil && 
 
 // surveyOne surveys an application. It is rendered unless that is known to give the same
 // result.
-func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed *changes) (err error) {
+func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed []string) (err error) {
 	last := m.last[p.Name]
 	options := app.SurveyOptions{PackageOptions: m.options(p.Application), Render: true}
-	if last != nil || changed != nil {
+	if last != nil || m.Since != "" {
 		options.Unless = func(s *app.Survey) bool {
-			if changed != nil && !changed.touch(here, m.File, p.Application, s) {
+			if m.Since != "" && !touch(changed, here, m.File, p.Application, s) {
 				p.State, p.Reason = Skipped, "no file of it changed since "+m.Since
 				return true
 			}
@@ -910,13 +913,8 @@ func list(words []string) string {
 	return strings.Join(words, ", ")
 }
 
-// changes are the files that changed since a revision.
-type changes struct{ paths []string } // sorted, relative to the top
-
-func changedSince(ctx context.Context, here checkout, since string) (*changes, error) {
-	if since == "" {
-		return nil, nil
-	}
+// changedSince returns the files that changed since a revision, relative to the top.
+func changedSince(ctx context.Context, here checkout, since string) ([]string, error) {
 	if here.top == "" {
 		return nil, &app.UsageError{Err: fmt.Errorf("there is no git repository to look for changes since %s in", since)}
 	}
@@ -924,13 +922,12 @@ func changedSince(ctx context.Context, here checkout, since string) (*changes, e
 	if err != nil {
 		return nil, fmt.Errorf("find what changed since %s: %w", since, err)
 	}
-	slices.Sort(paths)
-	return &changes{paths}, nil
+	return paths, nil
 }
 
-// touch reports whether any of the changes concerns an application: a file that it reads, or a
-// former file in its folder.
-func (c *changes) touch(here checkout, f *File, p Application, survey *app.Survey) bool {
+// touch reports whether any of the changed files concerns an application: a file that it reads,
+// or a former file in its folder.
+func touch(changed []string, here checkout, f *File, p Application, survey *app.Survey) bool {
 	files := map[string]bool{}
 	var folders []string
 	for _, s := range survey.Sources {
@@ -947,7 +944,7 @@ func (c *changes) touch(here checkout, f *File, p Application, survey *app.Surve
 			}
 		}
 	}
-	return slices.ContainsFunc(c.paths, func(name string) bool {
+	return slices.ContainsFunc(changed, func(name string) bool {
 		return files[name] || slices.ContainsFunc(folders, func(folder string) bool {
 			return folder == "." || strings.HasPrefix(name, folder+"/")
 		})

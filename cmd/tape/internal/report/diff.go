@@ -76,7 +76,7 @@ func DiffMarkdown(w io.Writer, d *app.DiffResult, of Sides) error {
 		b.add(head + body.String() + tail)
 	}
 	if left > 0 {
-		b.WriteString(fmt.Sprintf("\n%s not shown: the comment would be too long.\n", plural(left, "section")))
+		b.WriteString(fmt.Sprintf("\n%s not shown: the comment would be too long.\n", show.Count(left, "section")))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -110,20 +110,13 @@ func Summary(d *app.DiffResult) string {
 		{len(d.Images.Added), "image", "added"}, {len(d.Images.Changed), "image", "changed"}, {len(d.Images.Removed), "image", "removed"},
 	} {
 		if c.n > 0 {
-			parts = append(parts, plural(c.n, c.what)+" "+c.how)
+			parts = append(parts, show.Count(c.n, c.what)+" "+c.how)
 		}
 	}
 	if len(parts) == 0 {
 		return "Only the origin differs."
 	}
 	return strings.Join(parts, ", ") + "."
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // maxSubjects is how many subjects of a matter are named.
@@ -286,7 +279,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		if len(list) == 0 {
 			return
 		}
-		s := diffSection{Title: plural(len(list), "object") + " " + title}
+		s := diffSection{Title: show.Count(len(list), "object") + " " + title}
 		for _, key := range list {
 			s.Lines = append(s.Lines, diffLine{Name: objectName(key)})
 		}
@@ -324,7 +317,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		switch {
 		case o.Kind != definition:
 			lines := n.lines(own.Fields)
-			changed = append(changed, diffSection{Objects: []app.ObjectKey{key}, Title: plural(len(lines), "field"), Lines: lines})
+			changed = append(changed, diffSection{Objects: []app.ObjectKey{key}, Title: show.Count(len(lines), "field"), Lines: lines})
 		case !slices.ContainsFunc(own.Fields, func(f app.FieldChange) bool { return !isDescription(f) }):
 			described.Lines = append(described.Lines, diffLine{Name: key.Name})
 		default:
@@ -336,16 +329,16 @@ func diffSections(d *app.DiffResult) []diffSection {
 		if others == 1 {
 			have = " has"
 		}
-		out[shared].Title += "; " + plural(others, "object") + have + " no other change"
+		out[shared].Title += "; " + show.Count(others, "object") + have + " no other change"
 	}
 	out = append(out, joined(changed)...)
 	out = append(out, joined(definitions)...)
 	if len(described.Lines) > 0 {
-		described.Title = plural(len(described.Lines), definition) + " of which only descriptions changed"
+		described.Title = show.Count(len(described.Lines), definition) + " of which only descriptions changed"
 		out = append(out, described)
 	}
 	if n := len(d.Generated); n > 0 {
-		s := diffSection{Title: plural(n, "object") + " with values that each rendering generates anew, which do not count"}
+		s := diffSection{Title: show.Count(n, "object") + " with values that each rendering generates anew, which do not count"}
 		for _, o := range d.Generated {
 			for _, f := range o.Fields {
 				s.Lines = append(s.Lines, diffLine{Name: objectName(o.ObjectKey) + " " + f.Path})
@@ -383,7 +376,7 @@ func joined(sections []diffSection) []diffSection {
 		return s.Objects[0].Group + "\x00" + s.Objects[0].Kind + fmt.Sprint(s.Lines)
 	}, func(into *diffSection, s diffSection) { into.Objects = append(into.Objects, s.Objects...) })
 	for i, s := range out {
-		title := plural(len(s.Objects), s.Objects[0].Kind)
+		title := show.Count(len(s.Objects), s.Objects[0].Kind)
 		if len(s.Objects) <= fewObjects {
 			var names []string
 			for _, key := range s.Objects {
@@ -553,10 +546,10 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 		s.Lines = append(s.Lines, l.diffLine)
 	}
 	if more > 0 {
-		s.Lines = append(s.Lines, diffLine{Name: "schema", Note: fmt.Sprintf("differs in %s more", plural(more, "field"))})
+		s.Lines = append(s.Lines, diffLine{Name: "schema", Note: fmt.Sprintf("differs in %s more", show.Count(more, "field"))})
 	}
 	if texts > 0 {
-		s.Lines = append(s.Lines, diffLine{Name: "description", Note: fmt.Sprintf("of %s changed", plural(texts, "field"))})
+		s.Lines = append(s.Lines, diffLine{Name: "description", Note: fmt.Sprintf("of %s changed", show.Count(texts, "field"))})
 	}
 	return s
 }
@@ -749,7 +742,7 @@ func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
 		words := !strings.ContainsAny(was[0]+is[0], " ()[]{}\"") // else they are an expression, or prose
 		if was, is := strings.Split(was[0], ","), strings.Split(is[0], ","); words && len(was) > 4 && len(is) > 4 {
 			rows := slices.DeleteFunc(lineDiff(was, is), func(row string) bool { return row[0] == ' ' })
-			return diffLine{Name: path, Note: "in the list of " + plural(len(is), "value"), Rows: cut(rows)}
+			return diffLine{Name: path, Note: "in the list of " + show.Count(len(is), "value"), Rows: cut(rows)}
 		}
 	}
 	if len(was)+len(is) > 2 && len(was) > 0 && len(is) > 0 {

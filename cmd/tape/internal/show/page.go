@@ -154,7 +154,7 @@ func WritePage(w io.Writer, v *artifact.View) error {
 	}
 	p.Picture = newPicture(p)
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"bytes": Bytes, "short": short, "count": count, "statement": statementTitle, "options": sourceOptions,
+		"bytes": Bytes, "short": short, "count": Count, "statement": statementTitle, "options": sourceOptions,
 		"anchor": func(d digest.Digest) string { return "i-" + d.Encoded() },
 		"brief":  func(s string) string { return s[:min(len(s), 12)] },
 	}).Parse(pageTemplate)

@@ -43,7 +43,7 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 	tree := branch{v.Root.Ref, []branch{
 		{"sources", branches(v.Sources, sourceBranch)},
 		{environments, nil},
-		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), branches(v.Content.Files, fileBranch)},
+		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, Count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), branches(v.Content.Files, fileBranch)},
 		{fmt.Sprintf("images (%d)", len(v.Images)), branches(v.Images, imageBranch)},
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), branches(v.Statements, statementBranch)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), branches(v.Signatures, signature)},
@@ -188,7 +188,7 @@ func relatedBranch(r images.Related) branch {
 }
 
 func statementBranch(s artifact.ViewStatement) branch {
-	text, of := s.PredicateType, count(len(s.Subjects), "subject")
+	text, of := s.PredicateType, Count(len(s.Subjects), "subject")
 	var t artifact.Transform
 	if s.PredicateType == artifact.PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
 		text += " (" + t.Kind + ")"
@@ -254,7 +254,7 @@ func summaryBranch(s artifact.ViewSummary, root digest.Digest) branch {
 	return branch{text, []branch{{"with the policy " + policy, nil}, {fmt.Sprintf("by %s %s", s.Verifier.ID, s.Verifier.Version["tape"]), nil}}}
 }
 
-func count(n int, noun string) string {
+func Count(n int, noun string) string {
 	if n != 1 {
 		noun += "s"
 	}

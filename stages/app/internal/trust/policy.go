@@ -116,10 +116,7 @@ type Subject struct {
 
 // String names the subject in messages.
 func (s *Subject) String() string {
-	name := strings.Join(s.Names, ", ")
-	if name == "" {
-		name = "(of no repository)"
-	}
+	name := cmp.Or(strings.Join(s.Names, ", "), "(of no repository)")
 	if len(s.Where) == 0 {
 		return name
 	}
