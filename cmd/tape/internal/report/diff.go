@@ -210,57 +210,56 @@ var versionLabels = map[string]bool{"helm.sh/chart": true, "chart": true, "app.k
 
 // shared is a change that is reported once.
 type shared struct {
-	line    diffLine
-	objects []string
-	least   int // minimum number of objects that have it
+	key, name string // that of its line
+	change    app.FieldChange
+	objects   []string
+	least     int // minimum number of objects that have it
 }
 
 // sharedChanges returns the changes that several objects have in common, such as labels with
-// the version of a chart, by a key that is equal for equal changes. The names of the objects
-// follow the changes.
-func (n names) sharedChanges(changed []app.ObjectChange) (all map[string]*shared, order []string) {
-	all = map[string]*shared{}
+// the version of a chart, with their keys, which are equal for equal changes. The names of the
+// objects follow the changes.
+func (n names) sharedChanges(changed []app.ObjectChange) (lines []diffLine, keys map[string]bool) {
+	var all []shared
 	for _, o := range changed {
 		for _, f := range o.Fields {
-			key := same(o, f)
-			s := all[key]
-			if s == nil {
-				s = &shared{least: repeated}
-				switch label := metadataPath.FindStringSubmatch(f.Path); {
-				case isChecksum(f):
-					s.line, s.least = diffLine{Name: "checksums"}, 1
-				case isVersion(f):
-					s.line, s.least = n.fieldLine("image", f.From, f.To), 2
-				case label != nil:
-					s.line = n.fieldLine(f.Path[strings.LastIndex(f.Path, "metadata."):], f.From, f.To)
-					if versionLabels[label[1]] {
-						s.least = 1
-					}
-				default:
-					s.line = n.fieldLine(f.Path, f.From, f.To)
+			s := shared{key: same(o, f), name: f.Path, change: f, objects: []string{objectName(o.ObjectKey)}, least: repeated}
+			switch label := metadataPath.FindStringSubmatch(f.Path); {
+			case isChecksum(f):
+				s.name, s.change, s.least = "checksums", app.FieldChange{}, 1
+			case isVersion(f):
+				s.name, s.least = "image", 2
+			case label != nil:
+				s.name = f.Path[strings.LastIndex(f.Path, "metadata."):]
+				if versionLabels[label[1]] {
+					s.least = 1
 				}
-				all[key], order = s, append(order, key)
 			}
-			if name := objectName(o.ObjectKey); !slices.Contains(s.objects[max(0, len(s.objects)-1):], name) {
-				s.objects = append(s.objects, name)
-			}
+			all = append(all, s)
 		}
 	}
-	for key, s := range all {
+	all = merged(all, func(s shared) string { return s.key }, func(into *shared, s shared) {
+		if into.objects[len(into.objects)-1] != s.objects[0] {
+			into.objects = append(into.objects, s.objects[0])
+		}
+	})
+	keys = map[string]bool{}
+	for _, s := range all {
 		if len(s.objects) < s.least {
-			delete(all, key)
 			continue
 		}
 		note := fmt.Sprintf("in %d objects", len(s.objects))
 		if len(s.objects) <= fewObjects {
 			note = "in " + strings.Join(s.objects, ", ")
 		}
-		if s.line.Name == "checksums" {
+		if s.name == "checksums" {
 			note += ": what its pods read at their start changed, so they start anew"
 		}
-		s.line.Note = strings.TrimSpace(note + " " + s.line.Note)
+		line := n.fieldLine(s.name, s.change.From, s.change.To)
+		line.Note = strings.TrimSpace(note + " " + line.Note)
+		lines, keys[s.key] = append(lines, line), true
 	}
-	return all, slices.DeleteFunc(order, func(key string) bool { return all[key] == nil })
+	return lines, keys
 }
 
 // isChecksum reports whether a change is of an annotation with a checksum, which differs
@@ -291,21 +290,17 @@ func diffSections(d *app.DiffResult) []diffSection {
 	list("added", d.Objects.Added)
 
 	n := newNames(d.Images)
-	common, order := n.sharedChanges(d.Objects.Changed)
+	common, keys := n.sharedChanges(d.Objects.Changed)
 	shared := len(out)
-	if len(order) > 0 {
-		s := diffSection{Title: "Versions, checksums, and what changed the same way in several objects"}
-		for _, key := range order {
-			s.Lines = append(s.Lines, common[key].line)
-		}
-		out = append(out, s)
+	if len(common) > 0 {
+		out = append(out, diffSection{Title: "Versions, checksums, and what changed the same way in several objects", Lines: common})
 	}
 	var changed, definitions []diffSection
 	described, others := diffSection{}, 0
 	for _, o := range d.Objects.Changed {
 		own := app.ObjectChange{ObjectKey: o.ObjectKey}
 		for _, f := range o.Fields {
-			if common[same(o, f)] == nil {
+			if !keys[same(o, f)] {
 				own.Fields = append(own.Fields, f)
 			}
 		}
@@ -480,13 +475,17 @@ type schemaLine struct {
 	fields int
 }
 
+// key is equal for equal changes of what has a name.
+func (l schemaLine) key(name string) string {
+	return strings.Join(append([]string{name, l.Note, l.value}, l.Rows...), "\x00")
+}
+
 // schemaSection lists the fields of a definition that differ: removed and changed fields before
 // new ones, and once if several versions or places have them. The content of new fields, and
 // descriptions, are left to the documentation.
 func (n names) schemaSection(o app.ObjectChange) diffSection {
 	var all []schemaLine
 	texts := 0
-	at := map[string]int{} // where a field is listed
 	for _, f := range o.Fields {
 		if isDescription(f) {
 			texts++
@@ -511,20 +510,14 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 		}
 		all = append(all, l)
 	}
-	versions := all[:0]
-	for _, l := range all {
+	versions := merged(all, func(l schemaLine) string {
+		return l.key(strings.TrimPrefix(l.Name, schemaVersion.FindString(l.Name)))
+	}, func(into *schemaLine, l schemaLine) {
 		if version := schemaVersion.FindStringSubmatch(l.Name); version != nil {
-			key := strings.Join(append([]string{l.Name[len(version[0]):], l.Note, l.value}, l.Rows...), "\x00")
-			if i, is := at[key]; is {
-				told := &versions[i]
-				known := schemaVersion.FindString(told.Name)
-				told.Name = known[:len(known)-1] + ", " + version[1] + told.Name[len(known)-1:]
-				continue
-			}
-			at[key] = len(versions)
+			known := schemaVersion.FindString(into.Name)
+			into.Name = known[:len(known)-1] + ", " + version[1] + into.Name[len(known)-1:]
 		}
-		versions = append(versions, l)
-	}
+	})
 	slices.SortStableFunc(versions, func(a, b schemaLine) int { return a.kind - b.kind })
 	var counts [3]int
 	for _, l := range versions {
@@ -563,25 +556,21 @@ func inPlaces(lines []schemaLine) []schemaLine {
 		if strings.HasPrefix(keys[len(keys)-1], "x-kubernetes-") { // a hint for the server
 			from = len(keys) - 1
 		}
-		return strings.Join(append([]string{strings.Join(keys[from:], "."), l.Note, l.value}, l.Rows...), "\x00")
+		return l.key(strings.Join(keys[from:], "."))
 	}
 	places := map[string]int{}
 	for _, l := range lines {
 		places[end(l)]++
 	}
-	at := map[string]int{}
-	var out []schemaLine
-	for _, l := range lines {
-		key := end(l)
-		i, known := at[key]
-		if places[key] < repeated || !known {
-			at[key] = len(out)
-			out = append(out, l)
-			continue
+	out := merged(lines, func(l schemaLine) string {
+		if key := end(l); places[key] >= repeated {
+			return key
 		}
-		out[i].Name = commonEnd(out[i].Name, l.Name)
-		out[i].fields++
-	}
+		return l.key(l.Name)
+	}, func(into *schemaLine, l schemaLine) {
+		into.Name = commonEnd(into.Name, l.Name)
+		into.fields++
+	})
 	for i, l := range out {
 		if l.fields > 1 {
 			out[i].Name = "…" + l.Name

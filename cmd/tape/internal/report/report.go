@@ -47,7 +47,7 @@ func Text(w io.Writer, r *fleet.Report, whole bool) error {
 		}
 	}
 	t := r.Totals
-	fmt.Fprintf(&b, "total      %s: %s\n", plural(t.Applications, "application"), counts(t))
+	fmt.Fprintf(&b, "total      %s: %s\n", show.Count(t.Applications, "application"), counts(t))
 	if t.Moved.Blobs+t.Moved.Mounted+t.Moved.Existing > 0 {
 		fmt.Fprintf(&b, "moved      %d blobs, %s (%d mounted, %d already there)\n", t.Moved.Blobs, show.Bytes(t.Moved.Bytes), t.Moved.Mounted, t.Moved.Existing)
 	}
@@ -77,7 +77,7 @@ func counts(t fleet.Totals) string {
 // table of applications.
 func Markdown(w io.Writer, r *fleet.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: %s\n\n", plural(r.Totals.Applications, "application"), counts(r.Totals))
+	fmt.Fprintf(&b, "### %s: %s\n\n", show.Count(r.Totals.Applications, "application"), counts(r.Totals))
 	for _, o := range r.Applications {
 		if o.Error != nil {
 			fmt.Fprintf(&b, "- **%s** failed: %s\n", cell(o.Name), cell(o.Error.Message))
@@ -236,8 +236,8 @@ func PlanCounts(plan *fleet.Plan) string {
 	for _, a := range plan.Applications {
 		count[a.State]++
 	}
-	return fmt.Sprintf("%s: %d to package, %d unchanged, %d skipped; %s", plural(len(plan.Applications), "application"),
-		count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], plural(len(plan.Images), "image"))
+	return fmt.Sprintf("%s: %d to package, %d unchanged, %d skipped; %s", show.Count(len(plan.Applications), "application"),
+		count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], show.Count(len(plan.Images), "image"))
 }
 
 // perShard is the number of applications of a shard, unless the number of shards is given.
