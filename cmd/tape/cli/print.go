@@ -5,11 +5,8 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
@@ -92,14 +89,7 @@ func (p *printer) moved(m *transfer.Moved) {
 
 // width returns the number of columns of the terminal, 0 if results are not printed to one.
 func (a *program) width() int {
-	f, ok := a.Out.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
+	width, _, _ := size(a.Out)
 	return width
 }
 

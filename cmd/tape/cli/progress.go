@@ -42,7 +42,7 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 	case "tty":
 		return newTTY(w, isTerminal(w) && os.Getenv("NO_COLOR") == ""), nil
 	case "plain":
-		return &plainLines{w: w, nodes: map[string]*nodeState{}, said: saidText}, nil
+		return &plainLines{w: w, nodes: nodeStates{}, said: saidText}, nil
 	case "json":
 		return &jsonLines{w: w}, nil
 	case "github":
@@ -68,6 +68,16 @@ func (c cleaned) Write(p []byte) (int, error) { return visible{c.progress}.Write
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// size returns the size of a terminal in characters; 0 if it is not known.
+func size(w io.Writer) (width, height int, known bool) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0, false
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	return width, height, err == nil
 }
 
 // said reports whether an event is a message that stays on the screen.
@@ -119,6 +129,20 @@ type nodeState struct {
 	unit           string
 	note           string
 	printed        time.Time // plain: when a line was last printed
+}
+
+// nodeStates are nodes by their names.
+type nodeStates map[string]*nodeState
+
+// apply applies an event, and returns the node that it is of.
+func (s nodeStates) apply(e engine.Event) *nodeState {
+	n := s[e.Node]
+	if n == nil {
+		n = &nodeState{name: e.Node}
+		s[e.Node] = n
+	}
+	n.apply(e)
+	return n
 }
 
 func (n *nodeState) apply(e engine.Event) {
@@ -187,7 +211,7 @@ type plainLines struct {
 
 	mu    sync.Mutex
 	w     io.Writer
-	nodes map[string]*nodeState
+	nodes nodeStates
 }
 
 // plainEvery is how often a running node is mentioned again.
@@ -200,12 +224,7 @@ func (p *plainLines) Event(e engine.Event) {
 		fmt.Fprintln(p.w, e.Message)
 		return
 	}
-	n := p.nodes[e.Node]
-	if n == nil {
-		n = &nodeState{name: e.Node}
-		p.nodes[e.Node] = n
-	}
-	n.apply(e)
+	n := p.nodes.apply(e)
 	if n.printed.IsZero() {
 		n.printed = e.At
 	}
@@ -262,7 +281,7 @@ type tty struct {
 	// mu guards the state that frames are drawn from. It must not be held while printing,
 	// because printing waits for the current frame.
 	mu      sync.Mutex
-	nodes   map[string]*nodeState
+	nodes   nodeStates
 	running []*nodeState // in the order in which they started
 	names   int          // columns of the longest name
 }
@@ -275,27 +294,20 @@ const (
 )
 
 func newTTY(w io.Writer, color bool) *tty {
-	rows, columns := mostRunning, func() int { return 0 }
-	if f, ok := w.(*os.File); ok {
-		columns = func() int {
-			width, _, err := term.GetSize(int(f.Fd()))
-			if err != nil {
-				return 0
-			}
-			return width
-		}
-		// The line below is for the cursor.
-		if _, height, err := term.GetSize(int(f.Fd())); err == nil {
-			rows = max(min(height-1, mostRunning), 1)
-		}
+	rows := mostRunning
+	if _, height, known := size(w); known { // the line below is for the cursor
+		rows = max(min(height-1, mostRunning), 1)
 	}
 	return &tty{
 		bars: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(),
 			mpb.WithRefreshRate(100*time.Millisecond), mpb.WithWidth(20)),
-		nodes: map[string]*nodeState{},
+		nodes: nodeStates{},
 		color: color,
 		rows:  rows,
-		width: columns,
+		width: func() int {
+			width, _, _ := size(w)
+			return width
+		},
 	}
 }
 
@@ -326,14 +338,8 @@ func (t *tty) Event(e engine.Event) {
 func (t *tty) apply(e engine.Event) *nodeState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.nodes[e.Node]
-	if n == nil {
-		n = &nodeState{name: e.Node}
-		t.nodes[e.Node] = n
-		t.names = max(t.names, min(len(e.Node), mostName))
-	}
-	n.apply(e)
-	return n
+	t.names = max(t.names, min(len(e.Node), mostName))
+	return t.nodes.apply(e)
 }
 
 // draw starts to draw the running nodes: the first as the bar, the others below. It does

@@ -659,20 +659,16 @@ var listItem = regexp.MustCompile(`^(.+)\[\d+\]$`)
 // lines returns the fields of an object. Items of a list of texts are merged.
 func (n names) lines(fields []app.FieldChange) []diffLine {
 	var out []diffLine
-	list := ""
 	for _, f := range fields {
 		line := n.fieldLine(f.Path, f.From, f.To)
-		item := listItem.FindStringSubmatch(f.Path)
-		if item == nil || !isText(f.From) || !isText(f.To) {
-			out, list = append(out, line), ""
-			continue
+		if item := listItem.FindStringSubmatch(f.Path); item != nil && isText(f.From) && isText(f.To) {
+			line.Name, line.Items = item[1], true
+			if last := len(out) - 1; last >= 0 && out[last].Items && out[last].Name == line.Name && line.Note == "" && out[last].Note == "" {
+				out[last].Rows = append(out[last].Rows, line.Rows...)
+				continue
+			}
 		}
-		line.Name, line.Items = item[1], true
-		if last := len(out) - 1; list == item[1] && line.Note == "" && out[last].Note == "" {
-			out[last].Rows = append(out[last].Rows, line.Rows...)
-			continue
-		}
-		out, list = append(out, line), item[1]
+		out = append(out, line)
 	}
 	return out
 }

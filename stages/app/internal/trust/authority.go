@@ -218,22 +218,18 @@ func NewRoot(data []byte, want Want) (*Root, error) {
 	}
 	r := &Root{material: material, public: isPublic(material)}
 	var options []sgverify.VerifierOption
-	wanted := func(what string, want *bool, has int, fallback bool) (bool, error) {
+	wanted := func(what string, want *bool, has int, fallback bool) bool {
 		if want == nil {
-			return has > 0 && fallback, nil
+			return has > 0 && fallback
 		}
 		if *want && has == 0 {
-			return false, fmt.Errorf("trusted root: %s is wanted, and it lists no authority for that", what)
+			err = cmp.Or(err, fmt.Errorf("trusted root: %s is wanted, and it lists no authority for that", what))
 		}
-		return *want, nil
+		return *want
 	}
-	if r.log, err = wanted("log", want.Log, len(material.RekorLogs()), true); err != nil {
-		return nil, err
-	}
-	if r.timestamp, err = wanted("timestamp", want.Timestamp, len(material.TimestampingAuthorities()), false); err != nil {
-		return nil, err
-	}
-	sct, err := wanted("sct", want.SCT, len(material.CTLogs()), true)
+	r.log = wanted("log", want.Log, len(material.RekorLogs()), true)
+	r.timestamp = wanted("timestamp", want.Timestamp, len(material.TimestampingAuthorities()), false)
+	sct := wanted("sct", want.SCT, len(material.CTLogs()), true)
 	if err != nil {
 		return nil, err
 	}
