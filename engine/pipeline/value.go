@@ -128,12 +128,12 @@ func parse(file string, data []byte) (*value, error) {
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, syntaxError(file, err)
+		return nil, Errors{YAMLError(file, err.Error())}
 	}
 	if err := dec.Decode(&more); err == nil {
 		return nil, Errors{{File: file, Line: more.Line, Column: more.Column, Message: "a second document begins here; a pipeline file has only one"}}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(file, err)
+		return nil, Errors{YAMLError(file, err.Error())}
 	}
 	r := reader{file: file}
 	v := r.read(doc.Content[0])
@@ -146,16 +146,17 @@ func parse(file string, data []byte) (*value, error) {
 	return v, nil
 }
 
-// yamlError matches an error of the YAML library.
-var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+// yamlError matches an error of the YAML library, which leaves out the line if it is the first.
+var yamlError = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?((found|could not|did not|mapping|block)?(?s:.*))$`)
 
-func syntaxError(file string, err error) error {
-	m := yamlError.FindStringSubmatch(err.Error())
-	if m == nil {
-		return Errors{{File: file, Message: err.Error()}}
-	}
+// YAMLError returns what an error of the YAML library says about a file.
+func YAMLError(file, text string) *Error {
+	m := yamlError.FindStringSubmatch(text)
 	line, _ := strconv.Atoi(m[1])
-	return Errors{{File: file, Line: line, Message: m[2]}}
+	if line == 0 && m[3] != "" {
+		line = 1
+	}
+	return &Error{File: file, Line: line, Message: m[2]}
 }
 
 // reader converts nodes of the YAML library to values.
@@ -198,7 +199,10 @@ func (r *reader) readMapping(n *yaml.Node, at position) *value {
 		case key.ShortTag() == "!!merge":
 			r.problems.add(keyAt, "merge keys are not supported; write the values out")
 			continue
-		case key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str":
+		case key.Kind == yaml.ScalarNode && key.ShortTag() != "!!str":
+			r.problems.add(keyAt, "a key must be a string: write it in quotes, %q", key.Value)
+			continue
+		case key.Kind != yaml.ScalarNode:
 			r.problems.add(keyAt, "a key must be a string")
 			continue
 		case first[key.Value] > 0:

@@ -59,16 +59,18 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 	}
 	if _, err := os.Stat(ref); err == nil {
 		at, ok := applicationReference(ref)
-		if !ok {
+		if !ok && !isArchiveName(ref) {
 			return nil, usagef("%s holds no application: give the archive or the OCI layout of one, or REGISTRY/REPOSITORY:TAG", ref)
 		}
 		return open(ctx, client, at)
 	}
 	r, err := parseReference(ref)
-	if err != nil {
+	switch {
+	case err != nil && !isPath(ref) && !isArchiveName(ref):
+		return nil, usagef("there is no file or folder %s, and %w", ref, err)
+	case err != nil:
 		return nil, err
-	}
-	if r.Version() == "" {
+	case r.Version() == "":
 		return nil, usagef("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
 	}
 	repo, err := client.Repository(r.Name)
@@ -126,6 +128,9 @@ func isArchiveName(text string) bool {
 // parseReference parses a reference that must name its registry.
 func parseReference(text string) (imageref.Reference, error) {
 	none := imageref.Reference{}
+	if layout.IsReference(text) {
+		return none, usagef("%q is not in a registry: name a repository of one, such as registry.example.com/team/app", text)
+	}
 	if strings.Contains(text, "://") {
 		return none, usagef("%q is not a reference: leave out the scheme", text)
 	}

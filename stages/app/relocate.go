@@ -152,7 +152,7 @@ func applicationReference(source string) (ref string, ok bool) {
 		_, err := os.Stat(filepath.Join(source, ocispec.ImageLayoutFile))
 		return "oci:" + source, err == nil
 	}
-	return "archive:" + source, filepath.Ext(source) == ".tar"
+	return "archive:" + source, isArchiveName(source) && filepath.Ext(source) != ".tgz" // which charts have
 }
 
 // relocating is one relocation.

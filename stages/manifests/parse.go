@@ -101,9 +101,15 @@ func Parse(t *Text) ([]Document, error) {
 	docs, err := Try(t)
 	if e, ok := errors.AsType[*ParseError](err); ok && e.syntax {
 		e.locate(t.String)
+		if at := conflict.FindStringIndex(t.String); at != nil {
+			e.Line, e.Reason = 1+strings.Count(t.String[:at[0]], "\n"), "a conflict of a merge is not resolved here (<<<<<<<)"
+		}
 	}
 	return docs, err
 }
+
+// conflict matches the marker that git writes where a conflict begins.
+var conflict = regexp.MustCompile(`(?m)^<{7} `)
 
 // Try is Parse for a text that need not be YAML: it does not search for the line of a
 // syntax error, which takes many times as long.

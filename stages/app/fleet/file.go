@@ -197,7 +197,6 @@ func Read(name string) (*File, error) {
 var (
 	unknownField = regexp.MustCompile(`^field (\S+) not found in type (\S+)$`)
 	wrongType    = regexp.MustCompile(`^cannot unmarshal !!(\S+) (.*)into (\S+)$`)
-	yamlLine     = regexp.MustCompile(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
 )
 
 func parse(name string, data []byte) (*File, error) {
@@ -220,11 +219,7 @@ func parse(name string, data []byte) (*File, error) {
 	}
 	var all pipeline.Errors
 	for _, text := range lines {
-		e := &pipeline.Error{File: name, Message: strings.TrimPrefix(text, "yaml: ")}
-		if m := yamlLine.FindStringSubmatch(text); m != nil {
-			e.Line, _ = strconv.Atoi(m[1])
-			e.Message = m[2]
-		}
+		e := pipeline.YAMLError(name, text)
 		if m := unknownField.FindStringSubmatch(e.Message); m != nil {
 			e.Message = fmt.Sprintf("unknown field %q%s", m[1], nearest.Hint(m[1], slices.Values(fieldsOf(m[2]))))
 		} else if m := wrongType.FindStringSubmatch(e.Message); m != nil {

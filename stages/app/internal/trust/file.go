@@ -64,7 +64,7 @@ func parse(name string, data []byte) (*Policy, error) {
 	if err := dec.Decode(&document); errors.Is(err, io.EOF) {
 		return nil, &pipeline.Error{File: name, Message: "the file is empty"}
 	} else if err != nil {
-		return nil, &pipeline.Error{File: name, Message: err.Error()}
+		return nil, pipeline.YAMLError(name, err.Error())
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, &pipeline.Error{File: name, Message: "a trust file is one YAML document"}
@@ -357,7 +357,10 @@ func (f *file) require(n *yaml.Node, r *Rule) {
 	default:
 		r.Threshold, _ = strconv.Atoi(f.text(of["threshold"]))
 	}
-	if r.Threshold < 1 || r.Threshold > len(r.Of) {
+	switch {
+	case len(r.Of) == 0:
+		f.wrong(list, "the list of authorities is empty")
+	case r.Threshold < 1 || r.Threshold > len(r.Of):
 		f.wrong(n, "%d of %d authorities cannot be required", r.Threshold, len(r.Of))
 	}
 }

@@ -214,7 +214,7 @@ func TestFile(t *testing.T) {
 		{`imges: []`, `trust.yaml:10:1: unknown field "imges" (did you mean "images"?)`, true},
 		{`images: [{name: ["ex.io/*"], require: a}]`, `unknown field "name" (did you mean "names"?)`, true},
 		{`images: [{names: ["ex.io/*"], require: vendr}]`, `there is no authority "vendr"`, false},
-		{`images: [{names: ["ex.io/*"], require: {anyOf: []}}]`, "cannot be required", true},
+		{`images: [{names: ["ex.io/*"], require: {anyOf: []}}]`, "the list of authorities is empty", true},
 		{`images: [{names: ["ex.io/*"], require: {anyOf: [a, a]}}]`, "a appears twice", true},
 		{`images: [{names: ["ex.io/*"], require: {anyOf: [a], allOf: [b]}}]`, "require is a NAME", true},
 		{`images: [{names: ["ex.io/*"], require: {threshold: 3, of: [a, b]}}]`, "3 of 2 authorities", false},
@@ -262,6 +262,15 @@ func TestFile(t *testing.T) {
 		}
 		if err := s.Validate(doc); (err != nil) != c.shape {
 			t.Errorf("%s: the schema says %v", c.rules, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"\tapiVersion: tape/v1":              "trust.yaml:1: found character that cannot start any token",
+		"apiVersion: tape/v1\n\tkind: Trust": "trust.yaml:2: found a tab character",
+		"apiVersion: tape/v1\nkind: *x":      "trust.yaml: unknown anchor 'x' referenced",
+	} {
+		if _, err := parse("trust.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q", text, err, want)
 		}
 	}
 	for text, want := range map[string]string{
