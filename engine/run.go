@@ -259,7 +259,13 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	case !complete:
 		failure = fmt.Errorf("stopped: %w", context.Cause(ctx))
 	}
-	return &Result{Nodes: results, Store: r.layer, Warnings: r.sortedWarnings()}, failure
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Their order must not depend on scheduling.
+	slices.SortStableFunc(r.warnings, func(a, b Event) int {
+		return cmp.Or(r.graph.index[a.Node]-r.graph.index[b.Node], strings.Compare(a.Message, b.Message))
+	})
+	return &Result{Nodes: results, Store: r.layer, Warnings: r.warnings}, failure
 }
 
 // release releases the outputs that the node was the last to read, and those of its own that no
@@ -461,14 +467,4 @@ func (r *run) emit(e Event) {
 		}
 	}
 	r.events.put(e)
-}
-
-// sortedWarnings returns the warnings in an order that does not depend on scheduling.
-func (r *run) sortedWarnings() []Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	slices.SortStableFunc(r.warnings, func(a, b Event) int {
-		return cmp.Or(r.graph.index[a.Node]-r.graph.index[b.Node], strings.Compare(a.Message, b.Message))
-	})
-	return r.warnings
 }

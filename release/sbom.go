@@ -41,27 +41,23 @@ func sbom(archive, document, created string) error {
 	if err != nil {
 		return fmt.Errorf("time of creation: %w", err)
 	}
-	d, err := describeArchive(archive, when)
+	whole, err := sum(archive)
+	if err != nil {
+		return err
+	}
+	d := newDocument(filepath.Base(archive), whole, when)
+	if err := walk(archive, d.add); err != nil {
+		return err
+	}
+	described, err := d.finish()
 	if err != nil {
 		return err
 	}
 	var out bytes.Buffer
-	if err := json.Write(d, &out, json.Indent(" ")); err != nil {
+	if err := json.Write(described, &out, json.Indent(" ")); err != nil {
 		return fmt.Errorf("write %s: %w", document, err)
 	}
 	return os.WriteFile(document, out.Bytes(), 0o644)
-}
-
-func describeArchive(archive string, created time.Time) (*spdx.Document, error) {
-	whole, err := sum(archive)
-	if err != nil {
-		return nil, err
-	}
-	d := newDocument(filepath.Base(archive), whole, created)
-	if err := walk(archive, d.add); err != nil {
-		return nil, err
-	}
-	return d.finish()
 }
 
 // document collects the elements of the files in an archive.
@@ -108,7 +104,15 @@ func (d *document) relate(a common.ElementID, how string, b common.ElementID) {
 
 // add adds a file, and the modules linked into it.
 func (d *document) add(p packed) error {
-	f := describeFile(p)
+	old, sum := sha1.Sum(p.data), sha256.Sum256(p.data) // SPDX asks for SHA-1
+	f := &spdx.File{
+		FileName: "./" + p.name, FileSPDXIdentifier: identifier("File", p.name),
+		Checksums: []common.Checksum{
+			{Algorithm: common.SHA1, Value: hex.EncodeToString(old[:])},
+			{Algorithm: common.SHA256, Value: hex.EncodeToString(sum[:])},
+		},
+		LicenseConcluded: unsaid, FileCopyrightText: unsaid,
+	}
 	d.Files = append(d.Files, f)
 	d.relate(idArchive, common.TypeRelationshipContains, f.FileSPDXIdentifier)
 	if p.build == nil {
@@ -139,19 +143,6 @@ func (d *document) finish() (*spdx.Document, error) {
 		return cmp.Or(cmp.Compare(a.PackageName, b.PackageName), cmp.Compare(a.PackageVersion, b.PackageVersion))
 	})...)
 	return &d.Document, nil
-}
-
-// describeFile describes a file. SPDX asks for SHA-1, and for names relative to the archive.
-func describeFile(p packed) *spdx.File {
-	old, sum := sha1.Sum(p.data), sha256.Sum256(p.data)
-	return &spdx.File{
-		FileName: "./" + p.name, FileSPDXIdentifier: identifier("File", p.name),
-		Checksums: []common.Checksum{
-			{Algorithm: common.SHA1, Value: hex.EncodeToString(old[:])},
-			{Algorithm: common.SHA256, Value: hex.EncodeToString(sum[:])},
-		},
-		LicenseConcluded: unsaid, FileCopyrightText: unsaid,
-	}
 }
 
 // linked returns the modules of a program: its own first, and Go's library, which scanners know

@@ -61,7 +61,7 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 			p.add(got.at, "%s is %q, want %s", header.key, got.scalar, header.want)
 		}
 	}
-	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources", "environments"}, t.sectionNames(), []string{"nodes"})...)
+	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources", "environments"}, slices.Sorted(maps.Keys(t.sections)), []string{"nodes"})...)
 	for section, keys := range t.sections {
 		if v := root.get(section); v != nil && v.kind != null && want(v, mapping, fmt.Sprintf("%q", section), &p) {
 			known(v, &p, slices.Sorted(maps.Keys(keys))...)

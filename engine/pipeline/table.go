@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -192,9 +191,6 @@ func (t *Table) readSections(n node, p *problems) {
 		}
 	}
 }
-
-// sectionNames returns the names of the sections, sorted.
-func (t *Table) sectionNames() []string { return slices.Sorted(maps.Keys(t.sections)) }
 
 // schema returns the schema of an option, or one that accepts anything.
 func (o *option) schema() map[string]any {

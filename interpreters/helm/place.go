@@ -37,7 +37,15 @@ type piece struct {
 // namespaces.
 func (r *renderer) place(pieces []piece, crds []string) {
 	var (
-		own     = sync.OnceValue(func() map[kind]scope { return chartScopes(pieces, crds) })
+		own = sync.OnceValue(func() map[kind]scope { // of the kinds that the chart defines
+			all := slices.Clone(crds)
+			for _, p := range pieces {
+				if slices.ContainsFunc(p.objects, func(o object) bool { return o.kind.name == "CustomResourceDefinition" }) {
+					all = append(all, p.text)
+				}
+			}
+			return defined(all)
+		})
 		write   = r.opts.Namespace != "" || slices.ContainsFunc(pieces, func(p piece) bool { return namesDefault(p.text) })
 		written int
 	)
@@ -78,17 +86,6 @@ func (k kind) String() string {
 		return k.name
 	}
 	return k.name + "." + k.group
-}
-
-// chartScopes returns the scopes of the kinds that a chart defines.
-func chartScopes(pieces []piece, crds []string) map[kind]scope {
-	all := slices.Clone(crds)
-	for _, p := range pieces {
-		if slices.ContainsFunc(p.objects, func(o object) bool { return o.kind.name == "CustomResourceDefinition" }) {
-			all = append(all, p.text)
-		}
-	}
-	return defined(all)
 }
 
 // namesDefault reports whether a document refers to the default namespace of a release: as

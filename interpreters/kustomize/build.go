@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -54,8 +55,10 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	}
 	// The build that records origins is the result, unless it might differ from the one
 	// that the user asked for.
-	tree := watch(w.tree, k)
-	objects, err := kustomize(tree, folder)
+	changed := maps.Clone(w.tree.files)
+	changed[k.file] = k.data
+	watch := &watched{tree: &tree{mounts: w.tree.mounts, files: changed}, tracked: k}
+	objects, err := kustomize(watch, folder)
 	var from []string
 	if err == nil {
 		from = origins(w.tree, objects, folder)
@@ -66,7 +69,7 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 			return nil, err
 		}
 	}
-	if err == nil && !tree.disturbed() {
+	if err == nil && !watch.unsafe && watch.reads == 1 { // tracking did not change the output
 		out, err := files(objects, from)
 		if err != nil || !slices.ContainsFunc(out, func(f interpreter.File) bool { return annotation.Match(f.Data) }) {
 			return out, err

@@ -4,7 +4,6 @@ package kustomize
 
 import (
 	"cmp"
-	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -63,12 +62,6 @@ type watched struct {
 	unsafe  bool // a file was read that may depend on annotations
 }
 
-func watch(t *tree, k tracked) *watched {
-	files := maps.Clone(t.files)
-	files[k.file] = k.data
-	return &watched{tree: &tree{mounts: t.mounts, files: files}, tracked: k}
-}
-
 func (w *watched) ReadFile(name string) ([]byte, error) {
 	if path.Join("/", name) == w.tracked.file {
 		w.reads++
@@ -77,9 +70,6 @@ func (w *watched) ReadFile(name string) ([]byte, error) {
 	w.unsafe = w.unsafe || readsAnnotations.Match(data)
 	return data, err
 }
-
-// disturbed reports whether tracking may have changed the output.
-func (w *watched) disturbed() bool { return w.unsafe || w.reads != 1 }
 
 // origins returns the files that objects come from, relative to the root; for a generated
 // object it is the kustomization. It is "" for objects from outside the source.

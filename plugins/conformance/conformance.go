@@ -47,6 +47,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/taped-dev/tape/plugins/interpreter"
@@ -120,7 +121,7 @@ func Run(ctx context.Context, impl interpreter.Interpreter, opts Options) (Repor
 func withKit(opts Options, check func(*kit, *Report) error) (report Report, err error) {
 	k, err := newKit(opts)
 	if err == nil {
-		defer k.remove()
+		defer os.RemoveAll(k.dir)
 		err = check(k, &report)
 	}
 	if err != nil {

@@ -49,8 +49,6 @@ func newKit(opts Options) (*kit, error) {
 	return &kit{opts: opts, cases: cases, dir: dir}, nil
 }
 
-func (k *kit) remove() { _ = os.RemoveAll(k.dir) }
-
 // check runs all checks that use only the interpreter's methods, and adds their results to
 // the report. The error is one of the kit itself.
 func (k *kit) check(ctx context.Context, how string, impl interpreter.Interpreter, report *Report) error {

@@ -28,7 +28,12 @@ import (
 func checkHandshake(line, dir string) error {
 	parts := strings.Split(line, "|")
 	if len(parts) < 4 || parts[0] != strconv.Itoa(plugin.CoreProtocolVersion) {
-		return errNoHandshake(line)
+		const most = 200
+		if len(line) > most {
+			line = line[:most] + "…"
+		}
+		return fmt.Errorf("it printed %q to stdout instead of its handshake; "+
+			"it is not an interpreter of tape, or prints something before it serves", line)
 	}
 	if want := strconv.Itoa(wire.Version); parts[1] != want {
 		return fmt.Errorf("it speaks version %s of the interpreter protocol, this tape speaks version %s; install the interpreter that belongs to this tape", parts[1], want)
@@ -50,16 +55,6 @@ func checkHandshake(line, dir string) error {
 		return fmt.Errorf("certificate in its handshake: %w", err)
 	}
 	return nil
-}
-
-// errNoHandshake is the error for a first line that is not a handshake.
-func errNoHandshake(line string) error {
-	const most = 200
-	if len(line) > most {
-		line = line[:most] + "…"
-	}
-	return fmt.Errorf("it printed %q to stdout instead of its handshake; "+
-		"it is not an interpreter of tape, or prints something before it serves", line)
 }
 
 // checkAddress accepts only addresses that must belong to the process and vanish with it.

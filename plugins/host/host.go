@@ -109,16 +109,6 @@ func ReadMemory(text string) (int64, error) {
 	return n, nil
 }
 
-func (l Limits) withDefaults() Limits {
-	return Limits{
-		Files:  cmp.Or(max(l.Files, 0), maxFiles),
-		Bytes:  cmp.Or(max(l.Bytes, 0), maxBytes),
-		Time:   cmp.Or(max(l.Time, 0), maxTime),
-		Ask:    cmp.Or(max(l.Ask, 0), maxAsk),
-		Memory: cmp.Or(max(l.Memory, 0), maxMemory),
-	}
-}
-
 // Host owns the interpreters of a run. Its methods may be called concurrently.
 type Host struct {
 	opts  Options
@@ -146,7 +136,14 @@ func New(opts Options) *Host {
 		opts.LookupEnv = os.LookupEnv
 	}
 	opts.StartTimeout = cmp.Or(max(opts.StartTimeout, 0), 30*time.Second)
-	opts.Limits = opts.Limits.withDefaults()
+	limits := opts.Limits
+	opts.Limits = Limits{
+		Files:  cmp.Or(max(limits.Files, 0), maxFiles),
+		Bytes:  cmp.Or(max(limits.Bytes, 0), maxBytes),
+		Time:   cmp.Or(max(limits.Time, 0), maxTime),
+		Ask:    cmp.Or(max(limits.Ask, 0), maxAsk),
+		Memory: cmp.Or(max(limits.Memory, 0), maxMemory),
+	}
 	return &Host{opts: opts, cache: cache{dir: opts.CacheDir}, known: map[knownKey]*Interpreter{}, processes: map[*process]struct{}{}}
 }
 
@@ -320,11 +317,4 @@ func (h *Host) folder() (string, error) {
 		h.room = room
 	}
 	return os.MkdirTemp(h.room.Dir(), "")
-}
-
-// dismiss undoes admit.
-func (h *Host) dismiss(p *process) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.processes, p)
 }

@@ -278,7 +278,9 @@ func (p *process) stop() {
 		if err := os.RemoveAll(p.dir); err != nil {
 			p.log.Warn("cannot remove the folder of an interpreter", "error", err)
 		}
-		p.host.dismiss(p)
+		p.host.mu.Lock()
+		defer p.host.mu.Unlock()
+		delete(p.host.processes, p)
 	})
 }
 

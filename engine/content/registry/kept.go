@@ -115,12 +115,6 @@ func (r *Repository) begun() bool {
 	return what == begun
 }
 
-func (r *Repository) begin(ctx context.Context) {
-	if err := r.client.kept.write(r.name, begun, []byte(begun)); err != nil {
-		r.client.log.DebugContext(ctx, "not remembered", "repository", r.name, "error", err)
-	}
-}
-
 func (k *kept) read(key string) (mediaType string, data []byte) {
 	if k == nil {
 		return "", nil

@@ -207,7 +207,7 @@ func (r *Repository) PushBytes(ctx context.Context, desc ocispec.Descriptor, dat
 	if err != nil {
 		return r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 	}
-	_, err = r.pushKnown(ctx, desc, data, r.client.host(r.endpoint()).takesPosts(), func(verdict, bool) {})
+	_, err = r.pushKnown(ctx, desc, data, r.client.host(r.endpoint()).takesPosts())
 	return err
 }
 
@@ -222,10 +222,11 @@ func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, ope
 	}
 	err = r.client.retry(ctx, func() error {
 		// An upload is not begun before its bytes are at hand.
-		bytes, err := newStream(open, desc.Size)
+		body, err := open()
 		if err != nil {
 			return err
 		}
+		bytes := &stream{open: open, size: desc.Size, body: body}
 		defer bytes.close()
 		err = r.send(ctx, desc, request{stream: bytes})
 		if failed := bytes.failed(); failed != nil && err != nil {
@@ -241,18 +242,18 @@ func (r *Repository) pushLarge(ctx context.Context, desc ocispec.Descriptor, ope
 func (r *Repository) pushSmall(ctx context.Context, desc ocispec.Descriptor, data []byte) (How, error) {
 	host := r.client.host(r.endpoint())
 	whole := host.mayPost()
-	return r.pushKnown(ctx, desc, data, whole, func(said verdict, sent bool) {
-		if whole {
-			host.posted(said, sent)
-		}
-	})
+	said, err := r.pushKnown(ctx, desc, data, whole)
+	if whole {
+		host.posted(said, err == nil)
+	}
+	return Streamed, err
 }
 
 // pushKnown first sends the whole blob, if asked to, and returns the registry's verdict on
 // that.
-func (r *Repository) pushKnown(ctx context.Context, desc ocispec.Descriptor, data []byte, whole bool, report func(said verdict, sent bool)) (How, error) {
-	said, next := undecided, whole
-	err := r.client.retry(ctx, func() (err error) {
+func (r *Repository) pushKnown(ctx context.Context, desc ocispec.Descriptor, data []byte, whole bool) (said verdict, err error) {
+	next := whole
+	err = r.client.retry(ctx, func() (err error) {
 		if next {
 			next = false // after any failure this way is not tried again
 			if said, err = r.post(ctx, desc, data); said == taken || err != nil {
@@ -261,8 +262,7 @@ func (r *Repository) pushKnown(ctx context.Context, desc ocispec.Descriptor, dat
 		}
 		return r.send(ctx, desc, request{body: data})
 	})
-	report(said, err == nil)
-	return Streamed, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
+	return said, r.explain(ctx, "push", r.Ref(desc.Digest.String()), err)
 }
 
 // send writes the bytes of a blob with the two requests of an upload. put is the second

@@ -124,7 +124,7 @@ func (r *Repository) listed(ctx context.Context, host docker.RegistryHost, subje
 		case ask.at != nil && index.Manifests == nil:
 			return nil, fmt.Errorf("the next page of its list is not an index: %w", errdefs.ErrInvalidArgument)
 		case noReferrersAPI(err) || err == nil && index.Manifests == nil:
-			if !aboutSubject(err) {
+			if status, _ := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); !subjectCodes.Match(status.Body) {
 				r.client.noReferrers.Store(host.Host, true)
 			}
 			return nil, errAbsent
@@ -155,7 +155,8 @@ func (r *Repository) tagged(ctx context.Context, host docker.RegistryHost, subje
 	list := referrerList{known: map[digest.Digest]bool{}}
 	for _, tag := range tags {
 		index, _, err := r.referrersPage(ctx, host, request{method: http.MethodGet, path: "/manifests/" + tag, wanted: []int{http.StatusOK}})
-		if notFound(err) || len(list.all) > 0 && err != nil {
+		status, _ := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+		if status.StatusCode == http.StatusNotFound || len(list.all) > 0 && err != nil {
 			continue // most registries do not accept the second as a tag
 		}
 		if err == nil {
@@ -211,11 +212,6 @@ func (r *Repository) referrersPage(ctx context.Context, host docker.RegistryHost
 	return index, next, err
 }
 
-func notFound(err error) bool {
-	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
-	return ok && status.StatusCode == http.StatusNotFound
-}
-
 // noReferrersAPI reports whether an error means that a registry lacks the API, or may lack it,
 // as opposed to a failure. Registries answer an unknown path in many ways, also with a web page
 // or an empty body.
@@ -233,13 +229,8 @@ func noReferrersAPI(err error) bool {
 	return status.StatusCode >= http.StatusBadRequest && status.StatusCode < http.StatusInternalServerError
 }
 
-// aboutSubject reports whether an error may be about the subject, which does not exist or has a
-// digest of an unknown algorithm, so that it says nothing about other subjects.
-func aboutSubject(err error) bool {
-	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
-	return ok && subjectCodes.Match(status.Body)
-}
-
+// subjectCodes matches errors that may be about the subject, which does not exist or has a digest
+// of an unknown algorithm, so that they say nothing about other subjects.
 var subjectCodes = regexp.MustCompile(`NAME_UNKNOWN|NAME_INVALID|MANIFEST_UNKNOWN|MANIFEST_INVALID|DIGEST_INVALID|NOT_FOUND`)
 
 // page reads a page of a list, of at most limit bytes, and returns the URL of the next one, nil if

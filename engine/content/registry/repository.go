@@ -156,7 +156,9 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	if resp.StatusCode != http.StatusNotFound {
 		return false, nil
 	}
-	r.begin(ctx)
+	if err := r.client.kept.write(r.name, begun, []byte(begun)); err != nil {
+		r.client.log.DebugContext(ctx, "not remembered", "repository", r.name, "error", err)
+	}
 	return true, nil
 }
 

@@ -255,15 +255,6 @@ type stream struct {
 	err  error         // of reading, as opposed to one of the request
 }
 
-// newStream opens the first body.
-func newStream(open func() (io.ReadCloser, error), size int64) (*stream, error) {
-	body, err := open()
-	if err != nil {
-		return nil, err
-	}
-	return &stream{open: open, size: size, body: body}, nil
-}
-
 // next returns a body from its start.
 func (s *stream) next() (io.ReadCloser, error) {
 	s.mu.Lock()

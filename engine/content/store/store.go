@@ -125,9 +125,9 @@ func makePrivate(dir string) error {
 		if err != nil {
 			return err
 		}
-		foreign := false
+		own, foreign := []string{blobsDir, IngestDir, keysDir, lockFile, "interpreters", "manifests"}, false
 		for _, entry := range entries {
-			if name := entry.Name(); !slices.Contains(ownNames(), name) && !strings.HasPrefix(name, ProbePrefix) {
+			if name := entry.Name(); !slices.Contains(own, name) && !strings.HasPrefix(name, ProbePrefix) {
 				foreign = true
 			} else if err := closeToOthers(filepath.Join(dir, entry.Name())); err != nil {
 				return err
@@ -150,11 +150,6 @@ func makePrivate(dir string) error {
 		}
 	}
 	return nil
-}
-
-// ownNames returns the names of what belongs to a store in its folder.
-func ownNames() []string {
-	return []string{blobsDir, IngestDir, keysDir, lockFile, "interpreters", "manifests"}
 }
 
 // closeToOthers makes a folder and everything in it private.

@@ -132,9 +132,13 @@ func (a *answer) add(part *interpreterpb.RenderResponse) error {
 	case *interpreterpb.RenderResponse_File:
 		a.endFile()
 		path := p.File.GetPath()
-		if err := a.checkPath(path); err != nil {
-			return err
+		switch {
+		case !cleanPath(path):
+			return fmt.Errorf("interpreter returned a file named %q: want a clean, relative, slash-separated path inside the root", path)
+		case a.seen[path]:
+			return fmt.Errorf("interpreter returned two files named %q", path)
 		}
+		a.seen[path] = true
 		origin := p.File.GetOrigin()
 		if origin != "" && !cleanPath(origin) {
 			return fmt.Errorf("interpreter returned origin %q for %s: want a clean, relative, slash-separated path inside the root", origin, path)
@@ -153,17 +157,6 @@ func (a *answer) add(part *interpreterpb.RenderResponse) error {
 }
 
 var digestRegexp = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*:[0-9a-f]{40,128}$`)
-
-func (a *answer) checkPath(path string) error {
-	switch {
-	case !cleanPath(path):
-		return fmt.Errorf("interpreter returned a file named %q: want a clean, relative, slash-separated path inside the root", path)
-	case a.seen[path]:
-		return fmt.Errorf("interpreter returned two files named %q", path)
-	}
-	a.seen[path] = true
-	return nil
-}
 
 func cleanPath(path string) bool {
 	return fs.ValidPath(path) && path != "." && !strings.ContainsAny(path, "\x00\\")
