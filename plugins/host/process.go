@@ -38,6 +38,13 @@ const (
 	pipeDelay = 2 * time.Second
 )
 
+// bounds are the restrictions on a process, enforced as far as the kernel supports them.
+type bounds struct {
+	dir     string // the only folder that the process may write below
+	network bool   // whether the process may use the network
+	memory  int64  // limit in bytes
+}
+
 // process is one running instance of an interpreter.
 type process struct {
 	host *Host

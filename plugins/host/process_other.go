@@ -6,6 +6,7 @@ package host
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"syscall"
@@ -31,4 +32,8 @@ func wait(cmd *exec.Cmd, end func()) error {
 	err := cmd.Wait()
 	end()
 	return err
+}
+
+func identify(info fs.FileInfo) fileID {
+	return fileID{Size: info.Size(), Modified: info.ModTime().UnixNano()}
 }

@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/registry/registrytest"
 	"github.com/taped-dev/tape/stages/app"
@@ -149,7 +150,7 @@ func push(t *testing.T, to *registry.Repository, tag string, blobs ...artifact.B
 	for i, b := range blobs {
 		var err error
 		switch {
-		case !registry.IsManifest(b.Desc.MediaType):
+		case !descriptor.IsManifest(b.Desc.MediaType):
 			err = to.PushBytes(t.Context(), b.Desc, b.Data)
 		case i == len(blobs)-1:
 			err = to.PushManifest(t.Context(), b.Desc, b.Data, tag)

@@ -22,7 +22,6 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/files"
@@ -410,7 +409,7 @@ func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, relate
 		switch {
 		case containerdimages.IsIndexType(child.MediaType):
 			out.Related = append(out.Related, related[child.Digest]...)
-		case err == nil && registry.IsManifest(child.MediaType):
+		case err == nil && descriptor.IsManifest(child.MediaType):
 			err = a.platform(ctx, child, desc.Digest, related, out, missing)
 		}
 	}

@@ -231,8 +231,12 @@ func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 	}
 	rules := []func(ocispec.Descriptor) bool{
 		func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] == tagOrDigest },
-		func(d ocispec.Descriptor) bool { return tagOf(d.Annotations[ocispec.AnnotationRefName]) == tagOrDigest },
-		func(d ocispec.Descriptor) bool { return tagOf(d.Annotations[annotationImageName]) == tagOrDigest },
+		func(d ocispec.Descriptor) bool {
+			return imageref.Split(d.Annotations[ocispec.AnnotationRefName]).Tag == tagOrDigest
+		},
+		func(d ocispec.Descriptor) bool {
+			return imageref.Split(d.Annotations[annotationImageName]).Tag == tagOrDigest
+		},
 	}
 	if tagOrDigest == "" {
 		rules = []func(ocispec.Descriptor) bool{
@@ -304,11 +308,6 @@ func (l *Layout) has() string {
 	}
 	slices.Sort(tags)
 	return "it has " + strings.Join(tags, ", ")
-}
-
-// tagOf returns the tag of a full image name, or "".
-func tagOf(name string) string {
-	return imageref.Split(name).Tag
 }
 
 // Referrers implements [Repository]. It reads every manifest reachable from index.json

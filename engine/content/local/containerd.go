@@ -82,7 +82,7 @@ func (c *containerd) find(ctx context.Context, named reference.Named) (ocispec.D
 		return ocispec.Descriptor{}, err
 	}
 	ctx = namespaces.WithNamespace(ctx, c.namespace)
-	for _, name := range []string{named.String(), familiar(named)} {
+	for _, name := range []string{named.String(), reference.FamiliarString(named)} {
 		answer, err := imagesapi.NewImagesClient(conn).Get(ctx, &imagesapi.GetImageRequest{Name: name})
 		if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
 			continue
@@ -93,7 +93,7 @@ func (c *containerd) find(ctx context.Context, named reference.Named) (ocispec.D
 		target := answer.GetImage().GetTarget()
 		return ocispec.Descriptor{MediaType: target.GetMediaType(), Digest: digest.Digest(target.GetDigest()), Size: target.GetSize()}, nil
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("containerd has no image %s in namespace %s%s: %w", familiar(named), c.namespace, c.near(ctx, conn, named), errdefs.ErrNotFound)
+	return ocispec.Descriptor{}, fmt.Errorf("containerd has no image %s in namespace %s%s: %w", reference.FamiliarString(named), c.namespace, c.near(ctx, conn, named), errdefs.ErrNotFound)
 }
 
 // near returns a hint to a similar name in the namespace.

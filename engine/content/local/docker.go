@@ -221,7 +221,7 @@ func (d *docker) near(ctx context.Context, name string) string {
 }
 
 func (p *Places) openDocker(ctx context.Context, named reference.Named) (*Source, error) {
-	name := familiar(named)
+	name := reference.FamiliarString(named)
 	id, err := p.docker.inspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("the Docker daemon has no image %s%s: %w", name, p.docker.near(ctx, name), errdefs.ErrNotFound)

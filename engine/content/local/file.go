@@ -38,14 +38,14 @@ func (p *Places) openFile(ctx context.Context, place Place, named reference.Name
 		if version != "" {
 			var tagErr error
 			if wanted, tagErr = reference.WithTag(reference.TrimNamed(named), version); tagErr != nil {
-				return nil, fmt.Errorf("take %s from %s: %w", familiar(named), file, tagErr)
+				return nil, fmt.Errorf("take %s from %s: %w", reference.FamiliarString(named), file, tagErr)
 			}
 		}
 		choose := func(index ocispec.Index) (ocispec.Descriptor, error) { return pick(index, wanted) }
 		source, ok, savedErr := p.openSaved(ctx, place, file, choose)
 		switch {
 		case savedErr != nil:
-			return nil, fmt.Errorf("take %s from %s: %w", familiar(named), file, savedErr)
+			return nil, fmt.Errorf("take %s from %s: %w", reference.FamiliarString(named), file, savedErr)
 		case ok:
 			source.tag = tag(named)
 			return source, nil
@@ -61,7 +61,7 @@ func (p *Places) openFile(ctx context.Context, place Place, named reference.Name
 		desc, err = l.Resolve(ctx, version)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("take %s from %s: %w", familiar(named), place, err)
+		return nil, fmt.Errorf("take %s from %s: %w", reference.FamiliarString(named), place, err)
 	}
 	return &Source{Repository: l, tag: tag(named), image: desc}, nil
 }

@@ -117,7 +117,7 @@ func (p *Places) Having(ctx context.Context, name string) []Place {
 	ctx, cancel := context.WithTimeoutCause(ctx, havingPatience, errors.New("no answer"))
 	defer cancel()
 	var out []Place
-	if _, err := p.docker.inspect(ctx, familiar(named)); err == nil {
+	if _, err := p.docker.inspect(ctx, reference.FamiliarString(named)); err == nil {
 		out = append(out, Docker)
 	}
 	if _, err := p.containerd.find(ctx, named); err == nil {
@@ -125,9 +125,6 @@ func (p *Places) Having(ctx context.Context, name string) []Place {
 	}
 	return out
 }
-
-// familiar returns the short form of a name: app:dev.
-func familiar(named reference.Named) string { return reference.FamiliarString(named) }
 
 // tag returns the tag of a name, "" if it has only a digest.
 func tag(named reference.Named) string {

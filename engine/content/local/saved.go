@@ -300,5 +300,5 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 	case len(all) == 0:
 		return ocispec.Descriptor{}, fmt.Errorf("it has %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("it has no %s, only %s: %w", familiar(named), list(all), errdefs.ErrNotFound)
+	return ocispec.Descriptor{}, fmt.Errorf("it has no %s, only %s: %w", reference.FamiliarString(named), list(all), errdefs.ErrNotFound)
 }

@@ -26,17 +26,11 @@ const (
 	MaxDepth = 16
 )
 
-// IsManifest reports whether a media type is that of a manifest or an index, of OCI or Docker.
-func IsManifest(mediaType string) bool { return descriptor.IsManifest(mediaType) }
-
 // MayBeManifest reports whether a media type is known neither as that of a manifest nor as that
 // of a blob. An index may list either under such a type.
 func MayBeManifest(mediaType string) bool {
-	switch mediaType {
-	case blobType, ocispec.MediaTypeEmptyJSON:
-		return false
-	}
-	return !IsManifest(mediaType) && !images.IsLayerType(mediaType) && !images.IsConfigType(mediaType)
+	return mediaType != blobType && mediaType != ocispec.MediaTypeEmptyJSON &&
+		!descriptor.IsManifest(mediaType) && !images.IsLayerType(mediaType) && !images.IsConfigType(mediaType)
 }
 
 // MayBeElsewhere reports whether a blob may be missing from its registry: it has URLs to read
@@ -63,7 +57,7 @@ func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Des
 		parts = append(parts, *m.Config)
 	}
 	for i := range parts {
-		if IsManifest(parts[i].MediaType) {
+		if descriptor.IsManifest(parts[i].MediaType) {
 			parts[i].MediaType = blobType // whatever it contains, it is stored as a blob
 		}
 	}
@@ -119,7 +113,7 @@ func Read(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (
 // itself decides: a registry then stores it as a manifest.
 func Listed(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (bool, error) {
 	if !MayBeManifest(desc.MediaType) || desc.Size > MaxManifest {
-		return IsManifest(desc.MediaType), nil
+		return descriptor.IsManifest(desc.MediaType), nil
 	}
 	data, err := engine.Get(ctx, from, desc)
 	if errdefs.IsNotFound(err) {
@@ -135,5 +129,5 @@ func Listed(ctx context.Context, from content.Provider, desc ocispec.Descriptor)
 	if json.Unmarshal(data, &document) != nil {
 		return false, nil
 	}
-	return IsManifest(document.MediaType) || document.MediaType == desc.MediaType && desc.MediaType != "" || document.SchemaVersion > 0, nil
+	return descriptor.IsManifest(document.MediaType) || document.MediaType == desc.MediaType && desc.MediaType != "" || document.SchemaVersion > 0, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
@@ -68,7 +69,7 @@ func TestChildren(t *testing.T) {
 				t.Errorf("got %v, %v, %v", parts, listed, err)
 			}
 			for _, part := range parts {
-				if registry.IsManifest(part.MediaType) {
+				if descriptor.IsManifest(part.MediaType) {
 					t.Errorf("a part is looked for among the manifests: %v", part)
 				}
 			}

@@ -169,7 +169,7 @@ func (r *Repository) explain(ctx context.Context, op, ref string, err error) err
 		if sent, ok := errors.AsType[*url.Error](err); ok {
 			err = sent.Err
 		}
-		out.Host, out.Reason = r.host, strings.TrimSuffix(cleanText(err), ": "+out.class.Error())
+		out.Host, out.Reason = r.host, strings.TrimSuffix(cleanText(err.Error()), ": "+out.class.Error())
 	}
 	out.advise(about)
 	switch {
@@ -333,14 +333,14 @@ func (e *requestError) diagnose(err error) {
 	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, isAddress := errors.AsType[*net.AddrError](err)
 	_, isTrust := errors.AsType[*tls.CertificateVerificationError](err)
-	e.message = cleanText(err)
+	e.message = cleanText(err.Error())
 	switch {
 	case strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired)): // net/http reports only the text
 		e.message, e.hint, e.worth = "the proxy requires a user and a password", hint{text: proxyHint}, 1
 	case isOperation && operation.Op == "remote error": // an alert of the other side, in crypto/tls
-		e.message, e.hint, e.worth = "it refuses the connection: "+cleanText(operation.Err), hint{text: "check which versions of TLS it supports, and whether it requires a client certificate"}, 1
+		e.message, e.hint, e.worth = "it refuses the connection: "+cleanText(operation.Err.Error()), hint{text: "check which versions of TLS it supports, and whether it requires a client certificate"}, 1
 		if strings.Contains(operation.Err.Error(), "certificate") {
-			e.message, e.hint = "it rejects the client's certificate, or requires one: "+cleanText(operation.Err), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
+			e.message, e.hint = "it rejects the client's certificate, or requires one: "+cleanText(operation.Err.Error()), hint{text: "a hosts.toml names the certificate for it: client = [[CERTIFICATE, KEY]]"}
 		}
 	case isRecord:
 		e.worth = 1
@@ -369,7 +369,7 @@ func (e *requestError) diagnose(err error) {
 		e.worth, e.down = mirrorTries, true
 	}
 	if isOperation && operation.Op == "proxyconnect" {
-		e.message, e.hint = "the proxy cannot be reached: "+cleanText(operation.Err), hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
+		e.message, e.hint = "the proxy cannot be reached: "+cleanText(operation.Err.Error()), hint{text: "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"}
 	}
 }
 
@@ -377,9 +377,6 @@ func (e *requestError) diagnose(err error) {
 const operatorHint = "ask the operator of the registry"
 
 const proxyHint = "HTTPS_PROXY and HTTP_PROXY may hold them: http://USER:PASSWORD@HOST:PORT"
-
-// cleanLocation returns a location that a registry sent, for an error.
-func cleanLocation(text string) string { return cleanText(errors.New(text)) }
 
 // asked returns the URL of a request that was answered with a status; it is empty if it is
 // unknown.
@@ -431,9 +428,7 @@ var (
 	userinfo = regexp.MustCompile(`//[^/\s"'@]*@`)
 )
 
-// cleanText returns the text of an error on one line, without the parts of URLs that may be
-// secret.
-func cleanText(err error) string {
-	text := query.ReplaceAllString(err.Error(), "?…")
-	return oneLine(userinfo.ReplaceAllString(text, "//…@"))
+// cleanText returns a text for an error on one line, without the parts of URLs that may be secret.
+func cleanText(text string) string {
+	return oneLine(userinfo.ReplaceAllString(query.ReplaceAllString(text, "?…"), "//…@"))
 }

@@ -32,7 +32,7 @@ func FuzzChildren(f *testing.F) {
 			t.Errorf("%d children", len(parts)+len(listed))
 		}
 		for _, part := range parts {
-			if err := descriptor.Check(part); err != nil || IsManifest(part.MediaType) {
+			if err := descriptor.Check(part); err != nil || descriptor.IsManifest(part.MediaType) {
 				t.Errorf("part %+v: %v", part, err)
 			}
 		}

@@ -97,7 +97,7 @@ func follow(authorizer docker.Authorizer, own http.Header) func(req *http.Reques
 			return fmt.Errorf("stopped after %d redirects", maxRedirects)
 		}
 		if !reachable(req.URL) {
-			return fmt.Errorf("redirects to %q, which is not a URL to go to: %w", cleanLocation(req.URL.String()), errdefs.ErrInvalidArgument)
+			return fmt.Errorf("redirects to %q, which is not a URL to go to: %w", cleanText(req.URL.String()), errdefs.ErrInvalidArgument)
 		}
 		if origin(req.URL) != origin(via[0].URL) {
 			for name := range own {

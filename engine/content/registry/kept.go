@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/taped-dev/tape/engine/content/descriptor"
 )
 
 const (
@@ -59,7 +61,7 @@ func newKept(name string) *kept {
 
 func (k *kept) get(repository string, dgst digest.Digest) (ocispec.Descriptor, []byte, bool) {
 	mediaType, data := k.read(manifestRecord(repository, dgst))
-	if dgst.Validate() != nil || !IsManifest(mediaType) || dgst.Algorithm().FromBytes(data) != dgst {
+	if dgst.Validate() != nil || !descriptor.IsManifest(mediaType) || dgst.Algorithm().FromBytes(data) != dgst {
 		return ocispec.Descriptor{}, nil, false
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: dgst, Size: int64(len(data))}, data, true
@@ -97,7 +99,7 @@ func (r *Repository) Remember(ctx context.Context, desc ocispec.Descriptor, data
 // index names is there too.
 func (r *Repository) Remembered(ctx context.Context) ([]byte, error) {
 	mediaType, data := r.client.kept.read(r.name)
-	if !IsManifest(mediaType) {
+	if !descriptor.IsManifest(mediaType) {
 		return nil, nil
 	}
 	there, err := r.Exists(ctx, ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data)})

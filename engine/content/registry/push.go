@@ -49,7 +49,7 @@ func (r *Repository) pushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	if tag != "" {
 		ref, at = r.name+":"+tag+"@"+at, tag
 	}
-	if desc.MediaType == "" || !IsManifest(desc.MediaType) && !MayBeManifest(desc.MediaType) || desc.Size != int64(len(data)) || desc.Size > MaxManifest {
+	if desc.MediaType == "" || !descriptor.IsManifest(desc.MediaType) && !MayBeManifest(desc.MediaType) || desc.Size != int64(len(data)) || desc.Size > MaxManifest {
 		return false, r.explain(ctx, "push", ref, fmt.Errorf("%d bytes of type %q, announced with %d, are not a manifest: %w",
 			len(data), desc.MediaType, desc.Size, errdefs.ErrInvalidArgument))
 	}
@@ -309,7 +309,7 @@ func uploadLocation(resp *http.Response) (*url.URL, error) {
 	}
 	to, ok := location(from, text)
 	if !ok {
-		return nil, fmt.Errorf("sends the upload to %q, which is not a URL to go to: %w", cleanLocation(text), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("sends the upload to %q, which is not a URL to go to: %w", cleanText(text), errdefs.ErrInvalidArgument)
 	}
 	return to, nil
 }

@@ -263,7 +263,7 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 	}
 	next, ok := location(asked, targets[0])
 	if !ok || next.Scheme != asked.Scheme && next.Scheme != "https" {
-		return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanLocation(targets[0]), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("the link to the next page of its list leads to %q: %w", cleanText(targets[0]), errdefs.ErrInvalidArgument)
 	}
 	return next, nil
 }

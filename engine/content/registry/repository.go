@@ -85,7 +85,7 @@ func (r *Repository) Exists(ctx context.Context, desc ocispec.Descriptor) (bool,
 	there := false
 	switch {
 	case err != nil:
-	case IsManifest(desc.MediaType):
+	case descriptor.IsManifest(desc.MediaType):
 		_, err = r.headManifest(ctx, docker.HostCapabilityPull, desc.Digest.String())
 		there = err == nil
 	default:
@@ -298,9 +298,9 @@ func manifestType(data []byte, answered string) (string, error) {
 		return "", fmt.Errorf("manifest is not JSON: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	switch {
-	case IsManifest(document.MediaType):
+	case descriptor.IsManifest(document.MediaType):
 		return document.MediaType, nil
-	case document.MediaType == "" && IsManifest(answered):
+	case document.MediaType == "" && descriptor.IsManifest(answered):
 		return answered, nil
 	case document.MediaType == "" && document.Manifests != nil:
 		return ocispec.MediaTypeImageIndex, nil

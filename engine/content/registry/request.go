@@ -214,7 +214,7 @@ func unexpected(resp *http.Response) error {
 	err := remoteerrors.NewUnexpectedStatusErr(resp)
 	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	if to := resp.Header.Get("Location"); ok && to != "" && resp.StatusCode < http.StatusBadRequest {
-		status.Status += " to " + cleanLocation(to)
+		status.Status += " to " + cleanText(to)
 		return status
 	}
 	return err

@@ -166,7 +166,7 @@ func (t *transport) once(req *http.Request, host *host) (*http.Response, error) 
 	start := time.Now()
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		t.client.log.DebugContext(ctx, "request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path, "took", time.Since(start), "error", cleanText(err))
+		t.client.log.DebugContext(ctx, "request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path, "took", time.Since(start), "error", cleanText(err.Error()))
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
@@ -266,7 +266,7 @@ type requestError struct {
 func (e *requestError) Error() string {
 	text := e.message
 	if e.cause != nil {
-		text = cleanText(e.cause)
+		text = cleanText(e.cause.Error())
 	}
 	return fmt.Sprintf("%s %s%s: %s%s", e.method, e.host, e.path, text, e.tries())
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/internal/blob"
 )
 
@@ -73,7 +74,7 @@ func (v *verifier) Close() error { return v.body.Close() }
 // backwards fetches them from the start again. A wrong blob is detected at its last byte, a
 // manifest before its first.
 func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
-	if IsManifest(desc.MediaType) {
+	if descriptor.IsManifest(desc.MediaType) {
 		_, data, err := r.Manifest(ctx, desc.Digest.String())
 		if err != nil {
 			return nil, err

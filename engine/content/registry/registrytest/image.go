@@ -3,7 +3,6 @@
 package registrytest
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -53,7 +52,6 @@ type Image struct {
 // Artifact is a manifest with a subject.
 type Artifact struct {
 	Type        string            // artifactType
-	LayerType   string            // empty: Type
 	Annotations map[string]string // of the manifest
 }
 
@@ -231,7 +229,7 @@ func (m maker) attach(to ocispec.Descriptor) {
 			MediaType:    ocispec.MediaTypeImageManifest,
 			ArtifactType: a.Type,
 			Config:       m.blob(ocispec.MediaTypeEmptyJSON, []byte("{}")),
-			Layers:       []ocispec.Descriptor{m.blob(cmp.Or(a.LayerType, a.Type), mustJSON(map[string]any{"about": to.Digest, "type": a.Type, "number": i}))},
+			Layers:       []ocispec.Descriptor{m.blob(a.Type, mustJSON(map[string]any{"about": to.Digest, "type": a.Type, "number": i}))},
 			Subject:      &subject,
 			Annotations:  a.Annotations,
 		})

@@ -5,6 +5,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -243,4 +244,13 @@ func wait(cmd *exec.Cmd, end func()) error {
 	}
 	end()
 	return cmd.Wait()
+}
+
+func identify(info fs.FileInfo) fileID {
+	id := fileID{Size: info.Size(), Modified: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		//nolint:unconvert // Dev has another type on some architectures
+		id.Device, id.Inode, id.Changed = uint64(st.Dev), st.Ino, st.Ctim.Nano()
+	}
+	return id
 }
