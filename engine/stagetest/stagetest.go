@@ -12,13 +12,14 @@ package stagetest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -75,8 +76,18 @@ type Result struct {
 	task *engine.Task
 
 	mu   sync.Mutex // guards Events until Run has returned, and:
-	over bool       // Run has returned
-	late bool       // an event came after that
+	log  bytes.Buffer
+	over bool // Run has returned
+	late bool // an event came after that
+}
+
+// logOf writes to the log of a result.
+type logOf struct{ *Result }
+
+func (l logOf) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log.Write(p)
 }
 
 func (r *Result) isLate() bool {
@@ -96,7 +107,7 @@ func (c Case) Run(ctx context.Context) (*Result, error) {
 func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (*Result, error) {
 	inputs := map[string]ocispec.Descriptor{}
 	for _, name := range slices.Sorted(maps.Keys(c.Inputs)) {
-		desc, err := engine.Put(context.WithoutCancel(ctx), below, c.Inputs[name].MediaType, c.Inputs[name].Data)
+		desc, err := engine.Put(context.WithoutCancel(ctx), below, c.Inputs[name].MediaType, bytes.Clone(c.Inputs[name].Data))
 		if err != nil {
 			return nil, err
 		}
@@ -108,11 +119,15 @@ func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (
 		}
 	}
 	result := &Result{Outputs: map[string]Blob{}, Store: below}
+	log := slog.Handler(slog.NewJSONHandler(logOf{result}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if c.Log != nil {
+		log = slog.NewMultiHandler(log, c.Log.Handler())
+	}
 	task := &engine.Task{
 		Node:    c.Node,
 		Inputs:  maps.Clone(inputs),
 		Store:   given,
-		Log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		Log:     slog.New(log),
 		Secrets: c.secret,
 		Report: func(e engine.Event) {
 			result.mu.Lock()
@@ -126,17 +141,17 @@ func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (
 			result.Events = append(result.Events, e)
 		},
 	}
-	task.Node.Name = "test"
+	task.Node.Name, task.Node.Config = "test", bytes.Clone(c.Node.Config)
 	result.task = task
-	outputs, err := c.Stage.Run(ctx, task)
+	outputs, err := guarded(func() (engine.Outputs, error) { return c.Stage.Run(ctx, task) })
 	result.mu.Lock()
 	defer result.mu.Unlock()
 	result.over = true
-	if err != nil {
+	if err := c.unchanged(context.WithoutCancel(ctx), below, inputs, task); err != nil {
 		return result, err
 	}
-	if !maps.EqualFunc(inputs, task.Inputs, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }) {
-		return result, errors.New("the stage changed its inputs")
+	if err != nil {
+		return result, err
 	}
 	result.Descriptors = outputs
 	for _, name := range slices.Sorted(maps.Keys(outputs)) {
@@ -148,9 +163,39 @@ func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (
 		if int64(len(data)) != desc.Size {
 			return result, fmt.Errorf("output %q is declared with %d bytes and has %d", name, desc.Size, len(data))
 		}
+		if desc.MediaType == "" {
+			return result, fmt.Errorf("output %q has no media type", name)
+		}
 		result.Outputs[name] = Blob{MediaType: desc.MediaType, Data: data}
 	}
 	return result, nil
+}
+
+// guarded makes an error of a panic, so that a test of several stages goes on.
+func guarded[T any](call func() (T, error)) (result T, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			stack := debug.Stack()
+			err = fmt.Errorf("%w\n%s", &engine.PanicError{Value: value, Stack: stack}, stack)
+		}
+	}()
+	return call()
+}
+
+// unchanged checks that a run left the inputs and the node as they are.
+func (c Case) unchanged(ctx context.Context, below engine.Store, inputs map[string]ocispec.Descriptor, task *engine.Task) error {
+	if !maps.EqualFunc(inputs, task.Inputs, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }) {
+		return errors.New("the stage changed its inputs")
+	}
+	for _, name := range slices.Sorted(maps.Keys(inputs)) {
+		if data, err := engine.Get(ctx, below, inputs[name]); err != nil || !bytes.Equal(data, c.Inputs[name].Data) {
+			return fmt.Errorf("the stage changed the bytes of its input %q", name)
+		}
+	}
+	if !bytes.Equal(task.Node.Config, c.Node.Config) {
+		return errors.New("the stage changed the configuration of its node")
+	}
+	return nil
 }
 
 func (c Case) secret(_ context.Context, name string) (string, error) {
@@ -168,18 +213,20 @@ const slow = time.Millisecond
 //
 //   - two runs at once must make the same outputs, bit by bit, also where whoever
 //     hears of events is slow;
-//   - every output must be declared, if Node.Outputs are, and in the store as its
-//     descriptor says;
+//   - every output must be declared and every declared one made, if Node.Outputs
+//     are, and be in the store as its descriptor says;
 //   - the inputs must stay as they are, and of the store only they, what they list
 //     and what the stage wrote may be read: another process has no more;
-//   - outputs and events must not have the values of secrets;
-//   - no event may come after the run;
-//   - a Keyer must have one key;
+//   - outputs, events, errors and the log must not have the values of secrets;
+//   - no event, and no use of the store, may come after the run;
+//   - a Keyer must have one key, and, if it reports messages with a level, be a
+//     Replayer that repeats them;
+//   - a Checker must find nothing wrong;
 //   - a run whose context ends, before it starts or at any use of its store,
 //     must fail, and with the reason: whoever goes on would publish half of
 //     something.
 //
-// The stage must be one that succeeds. A stage that hangs, hangs here.
+// The stage must be one that succeeds. A panic is an error. A stage that hangs, hangs here.
 func (c Case) Check(ctx context.Context) error {
 	counted := &counter{at: -1, read: map[digest.Digest]bool{}, written: map[digest.Digest]bool{}}
 	var results [2]*Result
@@ -193,13 +240,14 @@ func (c Case) Check(ctx context.Context) error {
 				return
 			}
 			results[i], errs[i] = c.run(ctx, below, watched{below, counted}, func() {})
+			counted.end()
 		})
 	}
 	wg.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	if err := same(results[0].Outputs, results[1].Outputs); err != nil {
+	if err := same(results[0], results[1]); err != nil {
 		return fmt.Errorf("two runs differ: %w", err)
 	}
 	for _, check := range []error{c.checkNames(results[0]), checkReads(ctx, results[0], counted), c.checkSecrets(results[0])} {
@@ -208,11 +256,17 @@ func (c Case) Check(ctx context.Context) error {
 		}
 	}
 	if keyer, ok := c.Stage.(engine.Keyer); ok {
-		if err := checkKey(ctx, keyer, results[0].task); err != nil {
+		if err := c.checkKeyer(ctx, keyer, results[1]); err != nil {
 			return err
 		}
 	}
-	for at := range counted.uses + 1 {
+	if checker, ok := c.Stage.(engine.Checker); ok {
+		if _, err := guarded(func() (any, error) { return nil, checker.Check(ctx) }); err != nil {
+			return fmt.Errorf("check of a stage that succeeds: %w", err)
+		}
+	}
+	uses, _ := counted.end()
+	for at := range uses + 1 {
 		if err := c.checkCancelled(ctx, at); err != nil {
 			return err
 		}
@@ -222,14 +276,22 @@ func (c Case) Check(ctx context.Context) error {
 			return errors.New("the stage reported an event after its run")
 		}
 	}
+	if _, late := counted.end(); late {
+		return errors.New("the stage used its store after its run")
+	}
 	return nil
 }
 
-// checkNames checks that the outputs are declared.
+// checkNames checks that the outputs are those that are declared.
 func (c Case) checkNames(r *Result) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Outputs)) {
 		if c.Node.Outputs != nil && !slices.Contains(c.Node.Outputs, name) {
 			return fmt.Errorf("output %q is not declared (declared: %s)", name, strings.Join(c.Node.Outputs, ", "))
+		}
+	}
+	for _, name := range c.Node.Outputs {
+		if _, ok := r.Outputs[name]; !ok {
+			return fmt.Errorf("the stage did not make its output %q", name)
 		}
 	}
 	return nil
@@ -262,39 +324,85 @@ func checkReads(ctx context.Context, r *Result, counted *counter) error {
 
 // checkSecrets checks that the values of secrets were not disclosed.
 func (c Case) checkSecrets(r *Result) error {
-	for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
-		text, err := json.Marshal(c.Secrets[name])
-		if err != nil {
-			return err
+	for _, output := range slices.Sorted(maps.Keys(r.Outputs)) {
+		if name := c.secretIn(r.Outputs[output].Data); name != "" {
+			return fmt.Errorf("output %q has the value of secret %s", output, name)
 		}
-		in := func(data []byte) bool {
-			return bytes.Contains(data, []byte(c.Secrets[name])) || bytes.Contains(data, text[1:len(text)-1])
-		}
-		for _, output := range slices.Sorted(maps.Keys(r.Outputs)) {
-			if in(r.Outputs[output].Data) {
-				return fmt.Errorf("output %q has the value of secret %s", output, name)
-			}
-		}
-		if in(fmt.Appendf(nil, "%+v", r.Events)) {
-			return fmt.Errorf("an event has the value of secret %s", name)
-		}
+	}
+	if name := c.secretIn(fmt.Appendf(nil, "%+v", r.Events)); name != "" {
+		return fmt.Errorf("an event has the value of secret %s", name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name := c.secretIn(r.log.Bytes()); name != "" {
+		return fmt.Errorf("the log has the value of secret %s", name)
 	}
 	return nil
 }
 
-// checkKey checks that the key of a task does not vary.
-func checkKey(ctx context.Context, keyer engine.Keyer, task *engine.Task) error {
-	a, errA := keyer.Key(ctx, task)
-	b, errB := keyer.Key(ctx, task)
+// secretIn returns the name of the secret whose value is in a text, as it is or as in JSON.
+func (c Case) secretIn(data []byte) string {
+	for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
+		quoted, err := engine.MarshalJSON(c.Secrets[name])
+		if bytes.Contains(data, []byte(c.Secrets[name])) || err == nil && bytes.Contains(data, quoted[1:len(quoted)-1]) {
+			return name
+		}
+	}
+	return ""
+}
+
+// checkKeyer checks that the key of a task does not vary, and that a run that uses the kept
+// outputs reports the same messages.
+func (c Case) checkKeyer(ctx context.Context, keyer engine.Keyer, r *Result) error {
+	key := func() (digest.Digest, error) { return keyer.Key(ctx, r.task) }
+	a, errA := guarded(key)
+	b, errB := guarded(key)
+	_, doNotKeep := r.task.Asked()
 	switch err := errors.Join(errA, errB); {
 	case err != nil:
 		return fmt.Errorf("key: %w", err)
 	case a != b:
 		return fmt.Errorf("two keys differ: %s and %s", a, b)
-	case a != "" && a.Validate() != nil:
+	case a == "" || doNotKeep:
+		return nil
+	case a.Validate() != nil:
 		return fmt.Errorf("key %q is not a digest", a)
 	}
+	var replayed Result
+	if replayer, ok := keyer.(engine.Replayer); ok {
+		task := &engine.Task{
+			Node: r.task.Node, Inputs: maps.Clone(r.task.Inputs), Store: r.Store, Log: r.task.Log, Secrets: c.secret,
+			Report: func(e engine.Event) {
+				replayed.mu.Lock()
+				defer replayed.mu.Unlock()
+				replayed.Events = append(replayed.Events, e)
+			},
+		}
+		outputs := maps.Clone(r.Descriptors)
+		if _, err := guarded(func() (any, error) { return nil, replayer.Replay(ctx, task, outputs) }); err != nil {
+			return fmt.Errorf("replay: %w", err)
+		}
+		if !reflect.DeepEqual(outputs, r.Descriptors) {
+			return errors.New("replay changed the outputs")
+		}
+	}
+	replayed.mu.Lock()
+	defer replayed.mu.Unlock()
+	if run, again := messages(r.Events), messages(replayed.Events); !slices.Equal(run, again) {
+		return fmt.Errorf("a run reports %q, and one that uses its kept outputs %q: see engine.Replayer", run, again)
+	}
 	return nil
+}
+
+// messages returns the messages of events that have a level, sorted.
+func messages(events []engine.Event) (messages []string) {
+	for _, e := range events {
+		if e.Level != "" {
+			messages = append(messages, e.Level+": "+e.Message)
+		}
+	}
+	slices.Sort(messages)
+	return messages
 }
 
 var errCancelled = errors.New("cancelled by stagetest")
@@ -315,6 +423,8 @@ func (c Case) checkCancelled(ctx context.Context, at int) error {
 	switch {
 	case context.Cause(ctx) == nil:
 		return nil // this run used the store less often
+	case err != nil && c.secretIn([]byte(err.Error())) != "":
+		return fmt.Errorf("an error has the value of secret %s", c.secretIn([]byte(err.Error())))
 	case err == nil:
 		return fmt.Errorf("the stage succeeded although its context ended %s", when)
 	case !errors.Is(err, errCancelled) && !errors.Is(err, context.Canceled):
@@ -324,7 +434,8 @@ func (c Case) checkCancelled(ctx context.Context, at int) error {
 }
 
 // same compares outputs and returns an error that names the first difference.
-func same(a, b map[string]Blob) error {
+func same(r, s *Result) error {
+	a, b := r.Outputs, s.Outputs
 	if namesA, namesB := slices.Sorted(maps.Keys(a)), slices.Sorted(maps.Keys(b)); !slices.Equal(namesA, namesB) {
 		return fmt.Errorf("outputs are %s and %s", strings.Join(namesA, ", "), strings.Join(namesB, ", "))
 	}
@@ -334,6 +445,9 @@ func same(a, b map[string]Blob) error {
 			return fmt.Errorf("output %q is %s and %s", name, x.MediaType, y.MediaType)
 		}
 		if bytes.Equal(x.Data, y.Data) {
+			if x, y := r.Descriptors[name], s.Descriptors[name]; !reflect.DeepEqual(x, y) {
+				return fmt.Errorf("output %q is described as %+v and %+v", name, x, y)
+			}
 			continue
 		}
 		at := 0
@@ -356,7 +470,8 @@ type watched struct {
 type counter struct {
 	mu            sync.Mutex
 	uses          int
-	at            int // the use at which to cancel
+	over, late    bool // the run has ended, and a use came after that
+	at            int  // the use at which to cancel
 	cancel        context.CancelCauseFunc
 	read, written map[digest.Digest]bool // nil: not recorded
 }
@@ -364,9 +479,19 @@ type counter struct {
 func (c *counter) use() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.late = c.late || c.over
 	if c.uses++; c.uses == c.at {
 		c.cancel(errCancelled)
 	}
+}
+
+// end records that the run has ended. It returns the number of uses so far, and whether one
+// came after an earlier end.
+func (c *counter) end() (uses int, late bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	return c.uses, c.late
 }
 
 func (c *counter) note(where map[digest.Digest]bool, dgst digest.Digest) {
@@ -375,6 +500,12 @@ func (c *counter) note(where map[digest.Digest]bool, dgst digest.Digest) {
 	if where != nil {
 		where[dgst] = true
 	}
+}
+
+func (w watched) Info(ctx context.Context, dgst digest.Digest) (content.Info, error) {
+	w.use()
+	w.note(w.read, dgst)
+	return w.Store.Info(ctx, dgst)
 }
 
 func (w watched) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {

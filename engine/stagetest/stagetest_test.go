@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -31,6 +32,40 @@ type keyer struct {
 }
 
 func (k keyer) Key(context.Context, *engine.Task) (digest.Digest, error) { return k.key(), nil }
+
+type replayer struct {
+	keyer
+	replay func(t *engine.Task, outputs engine.Outputs) error
+}
+
+func (r replayer) Replay(_ context.Context, t *engine.Task, outputs engine.Outputs) error {
+	return r.replay(t, outputs)
+}
+
+type checker struct {
+	stage
+	err error
+}
+
+func (c checker) Check(context.Context) error { return c.err }
+
+// A Keyer that warns is correct if it repeats that.
+func TestReplay(t *testing.T) {
+	warn := func(t *engine.Task) { t.Report(engine.Event{Level: engine.Warning, Message: "careful"}) }
+	correct := replayer{
+		keyer{func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+			warn(t)
+			return upper(ctx, t)
+		}, func() digest.Digest { return digest.FromString("key") }},
+		func(t *engine.Task, _ engine.Outputs) error {
+			warn(t)
+			return nil
+		},
+	}
+	if err := (stagetest.Case{Stage: correct, Inputs: inputs()}).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
 
 // upper is a correct stage.
 func upper(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
@@ -165,6 +200,7 @@ func TestCheckFinds(t *testing.T) {
 		stage engine.Stage
 		want  string
 	}
+	declared := map[string][]string{"undeclared": {"upper"}, "not made": {"upper", "lower"}}
 	tests := map[string]test{
 		"failure": {stage(func(context.Context, *engine.Task) (engine.Outputs, error) { return nil, boom }), "boom"},
 		"bytes":   {counting(always("a"), always("text/x"), numbered("same until here ")), `two runs differ: output "a" from byte 16: "`},
@@ -202,7 +238,7 @@ func TestCheckFinds(t *testing.T) {
 	tests["undeclared"] = test{stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 		desc, err := engine.Put(ctx, t.Store, "text/x", nil)
 		return engine.Outputs{"uper": desc}, err
-	}), `output "uper" is not declared (declared: a, a0, a1, upper)`}
+	}), `output "uper" is not declared (declared: upper)`}
 	reveals := func(tell func(t *engine.Task, data []byte) []byte) engine.Stage {
 		return stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 			data, err := t.Reveal(ctx, []byte(`["secret://key"]`))
@@ -226,11 +262,74 @@ func TestCheckFinds(t *testing.T) {
 		}
 		return upper(ctx, t)
 	}), "the stage reported an event after its run"}
+	// changing is upper, after it did something else.
+	changing := func(change func(ctx context.Context, t *engine.Task)) stage {
+		return func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+			change(ctx, t)
+			return upper(ctx, t)
+		}
+	}
+	warns := changing(func(_ context.Context, t *engine.Task) {
+		t.Report(engine.Event{Level: engine.Warning, Message: "careful"})
+	})
+	key := func() digest.Digest { return digest.FromString("key") }
+	tests["not made"] = test{stage(upper), `the stage did not make its output "lower"`}
+	tests["no type"] = test{counting(always("a"), always(""), always("x")), `output "a" has no media type`}
+	tests["input bytes"] = test{changing(func(ctx context.Context, t *engine.Task) {
+		if data, err := engine.Get(ctx, t.Store, t.Inputs["text"]); err == nil {
+			data[0] = 'j'
+		}
+	}), `the stage changed the bytes of its input "text"`}
+	tests["config"] = test{changing(func(_ context.Context, t *engine.Task) { t.Node.Config[0] = '[' }), "the stage changed the configuration of its node"}
+	var described atomic.Int32
+	tests["description"] = test{stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+		outputs, err := upper(ctx, t)
+		for name, desc := range outputs {
+			desc.Annotations = map[string]string{"n": fmt.Sprint(described.Add(1))}
+			outputs[name] = desc
+		}
+		return outputs, err
+	}), `output "upper" is described as`}
+	tests["panic"] = test{changing(func(context.Context, *engine.Task) { panic("odd") }), "the stage panicked: odd\n"}
+	tests["panic in key"] = test{keyer{upper, func() digest.Digest { panic("odd") }}, "key: the stage panicked: odd\n"}
+	tests["silent when kept"] = test{keyer{warns, key}, `a run reports ["warning: careful"], and one that uses its kept outputs []`}
+	tests["silent replay"] = test{replayer{keyer{warns, key}, func(*engine.Task, engine.Outputs) error { return nil }}, `and one that uses its kept outputs []`}
+	tests["replay fails"] = test{replayer{keyer{upper, key}, func(*engine.Task, engine.Outputs) error { return boom }}, "replay: boom"}
+	tests["replay changes"] = test{replayer{keyer{upper, key}, func(_ *engine.Task, outputs engine.Outputs) error {
+		delete(outputs, "upper")
+		return nil
+	}}, "replay changed the outputs"}
+	tests["check"] = test{checker{upper, boom}, "check of a stage that succeeds: boom"}
+	tests["asks for another"] = test{changing(func(ctx context.Context, t *engine.Task) {
+		_, _ = t.Store.Info(ctx, digest.FromString("nowhere"))
+	}), "the stage read blob " + digest.FromString("nowhere").String()}
+	tests["secret logged"] = test{changing(func(ctx context.Context, t *engine.Task) {
+		value, _ := t.Secrets(ctx, "key")
+		t.Log.Debug("read", "value", value)
+	}), "the log has the value of secret key"}
+	tests["secret in error"] = test{stage(func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
+		outputs, err := upper(ctx, t)
+		if err != nil {
+			value, _ := t.Secrets(ctx, "key")
+			err = fmt.Errorf("with %s: %w", value, err)
+		}
+		return outputs, err
+	}), "an error has the value of secret key"}
+	var mu sync.Mutex
+	var before []*engine.Task
+	tests["late use"] = test{changing(func(ctx context.Context, t *engine.Task) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, task := range before {
+			_, _ = engine.Put(context.WithoutCancel(ctx), task.Store, "text/x", []byte("late"))
+		}
+		before = append(before, t)
+	}), "the stage used its store after its run"}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			err := stagetest.Case{
 				Stage: tt.stage, Inputs: inputs(), Secrets: map[string]string{"key": "hush\nhush"},
-				Node: engine.Node{Outputs: []string{"a", "a0", "a1", "upper"}},
+				Node: engine.Node{Config: []byte(`{"a": 1}`), Outputs: declared[name]},
 			}.Check(t.Context())
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
