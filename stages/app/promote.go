@@ -30,6 +30,8 @@ type PromoteOptions struct {
 	// Key is the public key that signed the source, and Trust the file of a trust policy that it
 	// must satisfy; at least one is required.
 	Key, Trust string
+	// Keys opens Key once for several promotions; nil opens it each time.
+	Keys *Verifiers
 	// Signer signs the record. It must not be the signer of the source.
 	Signer Signer
 	// Env is the environment for the record; "" means all.
@@ -140,7 +142,7 @@ func (p *promotion) target(at *opened) (tag string, err error) {
 // Flux take any bundle attached to a root for its signature, so a record must not look like one
 // of the vendor's.
 func (p *promotion) verify(ctx context.Context, at *opened) error {
-	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key, Trust: p.Trust})
+	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key, Keys: p.Keys, Trust: p.Trust})
 	if err != nil {
 		return err
 	}

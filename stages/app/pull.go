@@ -161,7 +161,7 @@ func extractBeside(ctx context.Context, list []files.File, dir string, force boo
 // named by digests of that chain, so what is written is what was verified, whatever the tag
 // leads to by then.
 func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
-	options, err := verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle)
+	options, err := verifyOptions(ctx, nil, o.Key, o.Identity, o.Trust, o.Bundle)
 	if err != nil {
 		return nil, err
 	}

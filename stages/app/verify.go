@@ -23,6 +23,9 @@ import (
 type VerifyOptions struct {
 	Environment
 	Ref string
+	// Keys opens the keys that several verifications have in common once; nil opens them each
+	// time.
+	Keys *Verifiers
 	// Key is the public key that signed the application: a file, env://NAME, [Stdin] or
 	// NAME://REF. If it is "", Identity must have signed.
 	Key      string
@@ -60,6 +63,9 @@ type VerifyOptions struct {
 	SummaryAge time.Duration
 }
 
+// Verifiers opens public keys, each once.
+type Verifiers = sign.Verifiers
+
 // Identity is a signer without a key of their own, whom a Sigstore certified. The zero value is
 // no one.
 type Identity struct {
@@ -92,11 +98,11 @@ func (s Identity) open() (*trust.Authority, error) {
 }
 
 // authority returns the signer with an identity or, if that is zero, a key.
-func authority(ctx context.Context, key string, id Identity) (*trust.Authority, error) {
+func authority(ctx context.Context, keys *Verifiers, key string, id Identity) (*trust.Authority, error) {
 	if !id.IsZero() {
 		return id.open()
 	}
-	verifier, err := sign.OpenVerifier(ctx, key)
+	verifier, err := keys.Open(ctx, key)
 	return &trust.Authority{Key: verifier}, err
 }
 
@@ -129,19 +135,19 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	}
 	// The verifier may be all that matters.
 	if summary == nil || o.Key != "" || !o.Identity.IsZero() || o.Trust != "" || o.Bundle != "" {
-		if options, err = verifyOptions(ctx, o.Key, o.Identity, o.Trust, o.Bundle); err != nil {
+		if options, err = verifyOptions(ctx, o.Keys, o.Key, o.Identity, o.Trust, o.Bundle); err != nil {
 			return options, nil, err
 		}
 	}
 	options.Summary = summary
 	options.Deep, options.Source, options.Commit, options.AllowOutside = o.Deep, o.Source, o.Commit, o.AllowOutside
 	if o.OriginKey != "" {
-		if options.Origin, err = authority(ctx, o.OriginKey, Identity{}); err != nil {
+		if options.Origin, err = authority(ctx, o.Keys, o.OriginKey, Identity{}); err != nil {
 			return options, nil, err
 		}
 	}
 	for _, name := range o.ImageKeys {
-		by, err := authority(ctx, name, Identity{})
+		by, err := authority(ctx, o.Keys, name, Identity{})
 		if err != nil {
 			return options, nil, err
 		}
@@ -173,7 +179,7 @@ func (o *VerifyOptions) summary(ctx context.Context) (_ *verify.SummaryOptions, 
 	if o.Summary != "" {
 		id = Identity{}
 	}
-	if s.By, err = authority(ctx, o.Summary, id); err == nil && o.SummaryFrom != "" {
+	if s.By, err = authority(ctx, o.Keys, o.Summary, id); err == nil && o.SummaryFrom != "" {
 		s.Place, err = repositoryOf(o.Registry, o.SummaryFrom)
 	}
 	return s, err
@@ -218,14 +224,14 @@ func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.O
 }
 
 // verifyOptions returns the options for a signer and a bundle, which is a file; "" is none.
-func verifyOptions(ctx context.Context, key string, id Identity, file, bundle string) (options verify.Options, err error) {
+func verifyOptions(ctx context.Context, keys *Verifiers, key string, id Identity, file, bundle string) (options verify.Options, err error) {
 	if file != "" {
 		if options.Policy, err = trust.Read(ctx, file); err != nil {
 			return options, err
 		}
 	}
 	if file == "" || key != "" || !id.IsZero() {
-		if options.By, err = authority(ctx, key, id); err != nil {
+		if options.By, err = authority(ctx, keys, key, id); err != nil {
 			return options, err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -245,6 +246,35 @@ func OpenVerifier(ctx context.Context, name string) (signature.Verifier, error) 
 		return nil, err
 	}
 	return NewVerifier(public)
+}
+
+// Verifiers opens public keys like [OpenVerifier], each once, for several verifications: a
+// program may be slow, and tokens do not stand many programs at once. The zero value is ready for
+// use, and nil opens a key every time.
+type Verifiers struct {
+	mu     sync.Mutex
+	opened map[string]signature.Verifier
+}
+
+// Open opens a public key.
+func (v *Verifiers) Open(ctx context.Context, name string) (signature.Verifier, error) {
+	if v == nil {
+		return OpenVerifier(ctx, name)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if opened := v.opened[name]; opened != nil {
+		return opened, nil
+	}
+	opened, err := OpenVerifier(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if v.opened == nil {
+		v.opened = map[string]signature.Verifier{}
+	}
+	v.opened[name] = opened
+	return opened, nil
 }
 
 // LoadVerifier reads a public key in PKIX PEM: a file, env://NAME, or [Stdin]. A private key is

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,5 +274,38 @@ func TestHangingProgram(t *testing.T) {
 	p = &program{key: "leaves://k", name: programPrefix + "leaves", time: time.Hour, linger: time.Millisecond}
 	if _, err := p.publicKey(t.Context()); err == nil || !strings.Contains(err.Error(), "its answer has no public key") {
 		t.Errorf("left a child: %v", err)
+	}
+}
+
+// TestVerifiers runs the program of a key once for several verifications at once, and again
+// after it failed.
+func TestVerifiers(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := filepath.Join(t.TempDir(), "runs")
+	keyPrograms(t, map[string]string{
+		"counted": "echo x >>" + runs + "\n" + serving(t, map[string]crypto.PrivateKey{"k": key}),
+		"later":   "test -e " + runs + " || exit 1\n" + serving(t, map[string]crypto.PrivateKey{"k": key}),
+	})
+	var keys Verifiers
+	if _, err := keys.Open(t.Context(), "later://k"); err == nil {
+		t.Error("a program that failed has a key")
+	}
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() {
+			if _, err := keys.Open(t.Context(), "counted://k"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if data, err := os.ReadFile(runs); err != nil || string(data) != "x\n" {
+		t.Errorf("the program ran %q times, %v", data, err)
+	}
+	if _, err := keys.Open(t.Context(), "later://k"); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }

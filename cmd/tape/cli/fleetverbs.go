@@ -114,6 +114,7 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 			if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
 				return nil, err
 			}
+			o.Keys = &app.Verifiers{}
 			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
 				one := o
 				one.Environment, one.Ref = env, of.Root
@@ -248,7 +249,7 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 				return nil, err
 			}
 			var err error
-			o.Environment = env
+			o.Environment, o.Keys = env, &app.Verifiers{}
 			o.Signer, err = a.signWith(ctx, env, sign)
 			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
 				one := o

@@ -93,6 +93,7 @@ instead of verifying the chain; it must have passed, with the policy of --trust.
 				}
 			}
 			if list != "" {
+				o.Keys = &app.Verifiers{}
 				return each(ctx, a, list, 1, 1, "REF", func(ctx context.Context, words []string) (*app.AttestResult, error) {
 					one := o
 					one.Ref = words[0]
