@@ -229,6 +229,21 @@ func TestEnvironmentsElsewhere(t *testing.T) {
 	}
 }
 
+// TestEnvironmentsWarnOnce has two environments of one source, of which each warning is told once.
+func TestEnvironmentsWarnOnce(t *testing.T) {
+	e := newEnvironments(t)
+	dir := filepath.Dir(e.file)
+	write(t, e.file, "apiVersion: tape/v1\nkind: Pipeline\nsources: [{path: db}]\nenvironments: {dev: {}, prod: {}}\n")
+	write(t, filepath.Join(dir, "db", "secret.yaml"), "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {password: hunter2}\n")
+	o := e.options()
+	o.Strict = false
+	for _, run := range []string{"rendered", "cached"} {
+		if r := e.pack(t, o); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "db/secret.yaml:4:24: Secret x has plain text") {
+			t.Errorf("%s: %q", run, r.Warnings)
+		}
+	}
+}
+
 // TestEnvironmentTwice rejects the same object twice in one environment.
 func TestEnvironmentTwice(t *testing.T) {
 	e := newEnvironments(t)

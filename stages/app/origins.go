@@ -40,6 +40,7 @@ type origins struct {
 	words    words                  // of the names in rendered
 	made     map[digest.Digest]bool // the manifests that interpreters made
 	changed  bool                   // by a stage behind the interpreter: lines are others
+	told     map[string]bool        // warnings and notes: several environments read the same files
 }
 
 // origin is what a rendered file was made from.
@@ -96,9 +97,21 @@ func (o *origins) report(t *engine.Task, rename func(string) string) (end func()
 			}
 			e.Message = message
 		}
+		if e.Level != "" && !o.first(e.Level+" "+e.Message) {
+			return
+		}
 		report(e)
 	}
 	return func() { t.Report = report }
+}
+
+// first reports whether a message has not been told before.
+func (o *origins) first(message string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := o.told[message]
+	o.told[message] = true
+	return !before
 }
 
 // look records, before a node runs, the location of a source, and whether scanned files were

@@ -272,7 +272,7 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	}
 	from := &origins{
 		Executor: executor, place: o.placeOf, unused: expanded.Unused,
-		sources: map[string]string{}, rendered: map[string]origin{}, words: words{}, made: map[digest.Digest]bool{},
+		sources: map[string]string{}, rendered: map[string]origin{}, words: words{}, made: map[digest.Digest]bool{}, told: map[string]bool{},
 	}
 	run := engine.Options{
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,

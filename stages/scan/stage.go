@@ -42,6 +42,7 @@
 package scan
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	_ "embed"
@@ -345,6 +346,9 @@ func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.R
 		if len(pieces) > manifests.MaxDocuments {
 			err = fmt.Errorf("more than %d documents", manifests.MaxDocuments)
 		}
+		if bytes.HasPrefix(f.Data, []byte(largeFile)) {
+			err = errors.New("it is a pointer of Git LFS in place of the file, which 'git lfs pull' fetches")
+		}
 		if err != nil {
 			scan.batches = []findings{{err: invalid(scan.file, scan.file.Text, err)}}
 			found[i] = scan.report()
@@ -421,6 +425,9 @@ func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, out *find
 		}
 	}
 }
+
+// largeFile begins what git has in place of a file that is in Git LFS.
+const largeFile = "version https://git-lfs.github.com/spec/"
 
 // invalid returns the entry of Skipped for a piece of a file that does not parse.
 func invalid(f *manifests.File, piece *manifests.Text, err error) *images.Skipped {

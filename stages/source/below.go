@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -120,6 +121,9 @@ func several(found []inner) string {
 	return fmt.Sprintf("%s %s below it: %s", kind, verb, strings.Join(named, ", "))
 }
 
+// pipelineFile is the usual name of a pipeline, which someone may mean who names its folder.
+const pipelineFile = "tape.yaml"
+
 // whole refuses a folder that no interpreter claims if there are sources below it. As plain
 // manifests it would consist of their parts, which are not deployed as they are.
 func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) error {
@@ -135,6 +139,9 @@ func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) 
 			"name one of them, or write a pipeline", s.where(), several(found))})
 		return nil
 	}
-	return engine.Mistaken("path", advice.Add(fmt.Errorf(
-		"it is not a source itself (the interpreter plain takes the files as they are), and %s", several(found)), advice.NameSource))
+	problem := fmt.Errorf("it is not a source itself (the interpreter plain takes the files as they are), and %s", several(found))
+	if _, err := os.Stat(filepath.Join(at.abs(at.path), pipelineFile)); err == nil {
+		return engine.Mistaken("path", advice.Add(problem, advice.TakePipeline, filepath.Join(s.where(), pipelineFile)))
+	}
+	return engine.Mistaken("path", advice.Add(problem, advice.NameSource))
 }

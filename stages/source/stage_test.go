@@ -371,6 +371,8 @@ func TestDetection(t *testing.T) {
 		{name: "a marker for files", tree: map[string]string{"a.tgz": ""}, path: "a.tgz", want: "helm"},
 		{name: "a chart below", tree: map[string]string{"chart/Chart.yaml": "", "chart/charts/db/Chart.yaml": "", "a.yaml": ""},
 			err: []string{"it is not a source itself", "and 1 chart lies below it: chart; name one of them, or write a pipeline", "plain"}},
+		{name: "a chart below, and a pipeline", tree: map[string]string{"chart/Chart.yaml": "", "tape.yaml": ""},
+			err: []string{"1 chart lies below it: chart; if ", "tape.yaml is meant as the pipeline, name it as such"}},
 		{name: "sources below", tree: map[string]string{
 			"base/kustomization.yaml": "", "base/crds/kustomization.yml": "", "overlays/prod/Kustomization": "", "charts/a/Chart.yaml": "", "lib/cue.mod/module.cue": "",
 			"components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",

@@ -491,6 +491,19 @@ func TestReadBrokenRepository(t *testing.T) {
 	}
 }
 
+// A damaged HEAD has no commit.
+func TestReadDamagedHead(t *testing.T) {
+	dir := newRepository(t, shop)
+	write(t, dir, map[string]string{".git/HEAD": "damaged\n"})
+	facts, warnings, err := (*Opened)(nil).Read(t.Context(), query(t, dir, "deploy/a.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := facts.Repositories[0]; r.Commit != "" || facts.Modified != Unknown || len(warnings) != 1 {
+		t.Errorf("facts %+v, warnings %q", facts, warnings)
+	}
+}
+
 func TestReadSubmodule(t *testing.T) {
 	lib := newRepository(t, map[string]string{"base/x.yaml": "x: 1\n"})
 	dir := newRepository(t, shop)

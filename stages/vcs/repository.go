@@ -66,7 +66,7 @@ func (h *history) read(ctx context.Context, r *Repository) error {
 	if err != nil {
 		return err
 	}
-	r.Ref, r.Commit = ref, commit
+	r.Ref = ref
 	r.Remotes, r.URI = remotes(config, strings.TrimPrefix(ref, "refs/heads/"))
 	if commit == "" {
 		return nil
@@ -78,6 +78,7 @@ func (h *history) read(ctx context.Context, r *Repository) error {
 	if kind != "commit" {
 		return fmt.Errorf("HEAD is a %s", kind)
 	}
+	r.Commit = commit // of a damaged HEAD, go-git makes up one
 	header := headers(data)
 	r.Tree, h.tree = header["tree"], header["tree"]
 	if r.CommitTime, err = signatureTime(header["committer"]); err != nil {

@@ -50,7 +50,7 @@ loaded into a registry.`,
 				if len(r.Platforms) > 0 {
 					p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
 				}
-				p.f("signed    %d signatures are with it\n", r.Signatures)
+				p.f("attached  %d signatures and records\n", r.Signatures)
 			})(app.Save(ctx, o))
 		}),
 	}

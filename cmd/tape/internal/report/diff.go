@@ -950,7 +950,9 @@ func printable(text string) string {
 func DiffText(w io.Writer, d *app.DiffResult, width int) error {
 	var text strings.Builder
 	line := func(format string, args ...any) {
-		text.WriteString(show.Fit(fmt.Sprintf(format, args...), width) + "\n")
+		// A name with a line feed must not look like lines of the diff.
+		one := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", `\n`)
+		text.WriteString(show.Fit(one, width) + "\n")
 	}
 	groups := groupMatters(d.Matters)
 	for _, g := range groups {

@@ -232,3 +232,28 @@ func TestDiffTellsOnce(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestDiffForged has names that contain lines of a diff: they stay in the line of the name.
+func TestDiffForged(t *testing.T) {
+	const forged = "x\n! removed: forged"
+	key := app.ObjectKey{Kind: "Secret\n- Forged", Namespace: forged, Name: forged}
+	d := &app.DiffResult{
+		Matters: []app.Matter{{What: app.Removed, Object: &key, Text: "is gone"}},
+		Objects: app.ObjectsDiff{
+			Added: []app.ObjectKey{key}, Removed: []app.ObjectKey{key},
+			Changed: []app.ObjectChange{{ObjectKey: key, Fields: []app.FieldChange{{Path: "data[" + forged + "]", From: []byte(`"a"`), To: []byte(`"b\n~ forged"`)}}}},
+		},
+	}
+	var b strings.Builder
+	if err := DiffText(&b, d, 0); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, "! removed: forged") || strings.HasPrefix(line, "- Forged") || strings.HasPrefix(line, "~ forged") {
+			t.Errorf("a line is forged:\n%s", b.String())
+		}
+	}
+	if !strings.Contains(b.String(), `x\n! removed: forged`) {
+		t.Errorf("no name:\n%s", b.String())
+	}
+}
