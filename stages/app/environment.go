@@ -40,7 +40,7 @@ type Environment struct {
 	Registry *registry.Client
 	// Local finds images that are not in a registry; nil if there are none.
 	Local *local.Places
-	// Interpreters finds interpreters.
+	// Interpreters finds interpreters; nil finds only the [BuiltIn].
 	Interpreters Interpreters
 	// Host runs the Interpreters that are programs.
 	Host *host.Host
@@ -138,7 +138,7 @@ type opening struct {
 	log   *slog.Logger
 	mu    sync.Mutex
 	store *store.Store
-	close []func() error
+	close []func() error // nil once closed
 }
 
 // Open returns an environment, which must be closed by the caller. It does not start or ask
@@ -178,7 +178,16 @@ func Open(_ context.Context, s Settings) (*Environment, error) {
 	}, nil
 }
 
-// Close ends what Open started. It does nothing to an environment that was made directly.
+// interpreters returns the interpreters of the environment.
+func (e *Environment) interpreters() Interpreters {
+	if e.Interpreters == nil {
+		return interpreters{}
+	}
+	return e.Interpreters
+}
+
+// Close ends what Open started: interpreters, and the use of the store. Verbs must have returned
+// by then, and fail afterwards. Close does nothing to an environment that was made directly.
 func (e *Environment) Close() error {
 	if e.opened == nil {
 		return nil
@@ -200,6 +209,9 @@ func (e *Environment) OpenStore(ctx context.Context) (*store.Store, error) {
 	}
 	e.opened.mu.Lock()
 	defer e.opened.mu.Unlock()
+	if e.opened.close == nil {
+		return nil, errors.New("the environment is closed")
+	}
 	if e.opened.store == nil {
 		s, err := store.Open(ctx, e.opened.dir, store.Options{Log: e.opened.log})
 		if err != nil {

@@ -71,7 +71,7 @@ func (e *Environment) finder(ctx context.Context, dir, what string) (*finder, er
 	}
 	log := cmp.Or(e.Log, slog.New(slog.DiscardHandler))
 	f := &finder{dir: dir, log: log}
-	found, err := e.Interpreters.List(ctx)
+	found, err := e.interpreters().List(ctx)
 	if err != nil {
 		log.Warn("not every interpreter can be used", "err", err)
 	}

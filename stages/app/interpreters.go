@@ -19,6 +19,9 @@ func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpre
 	if name == BuiltIn {
 		return newBuiltIn(ctx)
 	}
+	if i.host == nil {
+		return nil, &host.NotFoundError{Name: name}
+	}
 	found, err := i.host.Find(ctx, name)
 	if err != nil {
 		return nil, err
@@ -33,6 +36,9 @@ func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error)
 		return nil, err
 	}
 	list := []rendering.Interpreter{first}
+	if i.host == nil {
+		return list, nil
+	}
 	found, err := i.host.List(ctx)
 	for _, f := range found {
 		// The built-in interpreter takes precedence over a program of its name.

@@ -39,7 +39,7 @@ func (o *Options) lock() (locking, error) {
 	if o.Pipeline == "" {
 		return locking{}, nil
 	}
-	l := locking{file: pipeline.LockFile(o.Pipeline), locked: o.Locked, interpreters: o.Interpreters}
+	l := locking{file: pipeline.LockFile(o.Pipeline), locked: o.Locked, interpreters: o.interpreters()}
 	err := checkProjectFile(l.file)
 	if err != nil {
 		return l, fmt.Errorf("read lock: %w", err)

@@ -66,6 +66,9 @@ type PullResult struct {
 
 // Pull writes the manifests of an application to a folder, byte for byte: all of them or none.
 func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
+	if o.Dir == "" {
+		return nil, usagef("pull %s: a folder to write to is missing", o.Ref)
+	}
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
 		return nil, err

@@ -214,7 +214,7 @@ func (o *ReproduceOptions) installed(ctx context.Context, sources []artifact.Vie
 		if name == "" || slices.Contains(missing, s.Interpreter) {
 			continue
 		}
-		_, err := o.Interpreters.Find(ctx, name)
+		_, err := o.interpreters().Find(ctx, name)
 		if _, not := errors.AsType[*host.NotFoundError](err); not {
 			missing = append(missing, s.Interpreter)
 		} else if err != nil {

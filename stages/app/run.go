@@ -33,9 +33,9 @@ import (
 func (o *Options) kinds(folder string) []pipeline.Kind {
 	d := stages.Dependencies{
 		Source: source.Options{
-			Interpreters: o.Interpreters, Folder: folder,
+			Interpreters: o.interpreters(), Folder: folder,
 		},
-		Render:   render.Options{Interpreters: o.Interpreters, Registries: o.Registries, NewDir: o.TempDir},
+		Render:   render.Options{Interpreters: o.interpreters(), Registries: o.Registries, NewDir: o.TempDir},
 		Origins:  o.origins(),
 		Folder:   folder,
 		Signer:   o.Signer,

@@ -63,6 +63,9 @@ func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
 	if err := checkPlatform(o.Platform); err != nil {
 		return nil, err
 	}
+	if o.File == "" && o.Writer == nil {
+		return nil, asUsage(advice.Add(fmt.Errorf("save %s: there is no place to write it to", o.Ref), advice.SaveToWriter))
+	}
 	if o.File != "" {
 		if err := checkFile(o.File); err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"time"
@@ -23,13 +24,14 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// Signer signs; a Key is one. Password gives that of an encrypted key; confirm asks for
-// it twice.
-type (
-	Signer   = sign.Signer
-	Key      = sign.Key
-	Password = sign.Password
-)
+// Signer signs; a [Key] is one.
+type Signer = sign.Signer
+
+// Key is a private key.
+type Key = sign.Key
+
+// Password returns the password of an encrypted key; confirm asks for it twice.
+type Password = sign.Password
 
 // Stdin is the name of a key that is read from standard input.
 const Stdin = sign.Stdin
@@ -46,6 +48,9 @@ type SignerOptions struct {
 
 // LoadSigner opens a private key.
 func LoadSigner(ctx context.Context, o SignerOptions) (*Key, error) {
+	if o.Name == "" {
+		return nil, usagef("the name of a key is missing")
+	}
 	return sign.LoadSigner(ctx, o.Name, o.Password)
 }
 
@@ -96,11 +101,11 @@ func (s *Sigstore) Keyless(token string) (Signer, error) {
 	return sign.NewKeyless(s.services, found), nil
 }
 
-// Person is how a person logs in, and Prompt what they are to do.
-type (
-	Person = sign.Person
-	Prompt = sign.Prompt
-)
+// Person is how a person logs in.
+type Person = sign.Person
+
+// Prompt is what a person is to do to log in.
+type Prompt = sign.Prompt
 
 // KeylessPerson returns a signer with the identity of a person, who logs in at the issuer in
 // the signing config when the first signature is made.
@@ -132,10 +137,13 @@ type KeyResult struct {
 // GenerateKey writes a key pair as PREFIX.key and PREFIX.pub, for tape and for cosign. Existing
 // files are never overwritten.
 func GenerateKey(_ context.Context, o KeyOptions) (*KeyResult, error) {
+	if o.Prefix == "" {
+		return nil, usagef("a prefix for the files of the keys is missing")
+	}
 	private, public := o.Prefix+".key", o.Prefix+".pub"
 	for _, file := range []string{private, public} {
 		if _, err := os.Lstat(file); err == nil {
-			return nil, fmt.Errorf("%s already exists: keys are never overwritten, choose another prefix", file)
+			return nil, fmt.Errorf("%s: %w: keys are never overwritten, choose another prefix", file, fs.ErrExist)
 		}
 	}
 	key, pub, err := sign.GenerateKey(o.Password)
@@ -193,6 +201,9 @@ type Signed struct {
 // Sign signs root and content of an application, and attaches the signatures to them. What the
 // key has already signed is not signed again.
 func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
+	if o.Signer == nil {
+		return nil, usagef("sign %s: a key is missing", o.Ref)
+	}
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
 		return nil, err

@@ -102,15 +102,18 @@ func authority(ctx context.Context, keys *Verifiers, key string, id Identity) (*
 	if !id.IsZero() {
 		return id.open()
 	}
+	if key == "" {
+		return nil, usagef("a public key, an identity or a trust policy is missing")
+	}
 	verifier, err := keys.Open(ctx, key)
 	return &trust.Authority{Key: verifier}, err
 }
 
 // VerifyResult reports for each link of the chain whether it was verified.
-type (
-	VerifyResult = verify.Result
-	VerifiedLink = verify.Link
-)
+type VerifyResult = verify.Result
+
+// VerifiedLink is a link of the chain.
+type VerifiedLink = verify.Link
 
 // Verify verifies the whole chain of an application. A failed verification is in the result; an
 // error means that it could not be carried out.

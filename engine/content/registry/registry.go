@@ -184,6 +184,9 @@ func (c *Client) repository(name string, source bool) (*Repository, error) {
 	if !reference.IsNameOnly(named) {
 		return nil, fmt.Errorf("repository %q has a tag or digest: %w", name, errdefs.ErrInvalidArgument)
 	}
+	if c == nil {
+		return nil, fmt.Errorf("repository %s: there is no client of registries", named.Name())
+	}
 	hosts, err := c.registryHosts(reference.Domain(named), source)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", named.Name(), err)

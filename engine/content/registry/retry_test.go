@@ -250,6 +250,10 @@ func TestCancel(t *testing.T) {
 			if took := time.Since(start); took != 0 {
 				t.Errorf("took %s", took)
 			}
+			const want = "resolve " + host + "/app:1: interrupted"
+			if _, err := r.Resolve(ctx, "1"); err == nil || err.Error() != want {
+				t.Errorf("a request that is not sent: got  %v\nwant %s", err, want)
+			}
 		})
 	}
 }

@@ -78,6 +78,10 @@ type transport struct {
 // try.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, host := req.Context(), t.client.host(req.URL.Host)
+	if cause := context.Cause(ctx); cause != nil {
+		closeBody(req)
+		return nil, cause
+	}
 	body, replayable, err := t.readBody(req)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,9 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("make the store %s private to this user: %w", dir, err)
 	}
 	lock := flock.New(filepath.Join(dir, lockFile))
-	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
+	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("wait for the lock of the store %s: %w", dir, context.Cause(ctx))
+	} else if err != nil {
 		return nil, advice.Add(fmt.Errorf("lock store %s: %w", dir, err), advice.ChooseStore)
 	}
 	inner, err := openLocal(dir)

@@ -25,6 +25,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
@@ -538,6 +539,17 @@ func TestPruneKeepsWhatNeedsNoBlob(t *testing.T) {
 	s = open(t, dir)
 	if got, err := s.Cache().Get(t.Context(), key); err != nil || string(got["answer"].Data) != "in the entry" {
 		t.Errorf("left %v, %v", got, err)
+	}
+}
+
+// An ended context is not the fault of the folder.
+func TestOpenWithEndedContext(t *testing.T) {
+	stop := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stop)
+	_, err := store.Open(ctx, t.TempDir(), store.Options{})
+	if _, advised := errors.AsType[advice.Advised](err); !errors.Is(err, stop) || advised {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -90,20 +90,29 @@ func Moves(tags []Tagged, was map[string]digest.Digest) []MovedTag {
 	return slices.Compact(moved)
 }
 
-// Taken returns an error that names tags which lead to another manifest; nil if there are none.
+// Taken returns an error of class ErrAlreadyExists that names tags which lead to another
+// manifest; nil if there are none.
 func Taken(moves []MovedTag) error {
 	if len(moves) == 0 {
 		return nil
 	}
+	return takenError(moves)
+}
+
+type takenError []MovedTag
+
+func (takenError) Unwrap() error { return errdefs.ErrAlreadyExists }
+
+func (e takenError) Error() string {
 	var names []string
-	for _, m := range moves {
+	for _, m := range e {
 		text := fmt.Sprintf("%s (%s)", m.Tag, m.Was)
 		if m.Repository != "" {
 			text = m.Repository + ":" + text
 		}
 		names = append(names, text)
 	}
-	return fmt.Errorf("tags must not move, and these point to something else: %s", strings.Join(names, ", "))
+	return "tags must not move, and these point to something else: " + strings.Join(names, ", ")
 }
 
 // Plan looks up tags of the target before anything is copied. If the copier is Immutable, it
