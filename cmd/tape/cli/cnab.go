@@ -256,14 +256,9 @@ func writeFiles(list map[string][]byte) (stdout []byte, err error) {
 }
 
 func bundleText(p *printer, r *app.BundleResult) {
-	for _, i := range r.Images {
-		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
-	}
-	if r.Moved != nil {
-		p.f("moved    ")
-		p.moved(r.Moved)
-	}
-	if r.Ref != "" {
-		p.f("bundle    %s\n", r.Ref)
-	}
+	p.lay(`{{range .Images}}image     {{.Ref}}
+          from {{.Source}}
+{{end}}{{with .Moved}}moved    {{moved .}}
+{{end}}{{with .Ref}}bundle    {{.}}
+{{end}}`, r)
 }

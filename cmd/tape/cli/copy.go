@@ -109,5 +109,5 @@ func (a *program) copyNotes(r app.CopyResult) {
 
 func copyText(p *printer, did string, r app.CopyResult) {
 	p.f("%s %s\n      ", did, r.Ref)
-	p.moved(&r.Moved)
+	p.f("%s\n", moved(r.Moved))
 }

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -49,53 +50,40 @@ func (a *program) imagesCommand() *cobra.Command {
 
 // imagesText prints what the original tape printed, in its order.
 func imagesText(p *printer, r *app.ImagesResult) {
-	for _, i := range r.Images {
-		p.f("%s\n  Sources:\n", i.Ref)
-		for _, l := range i.Locations {
-			p.f("    %s %s\n", l.Value, l.Source.Place(l.File, l.Line, l.Column, l.FileDigest))
-		}
-		if i.From != "" {
-			p.f("  From: %s\n", i.From)
-		}
-		if len(i.Environments) > 0 {
-			p.f("  Environments: %s\n", strings.Join(i.Environments, ", "))
-		}
-		p.f("  Digest provided: %t\n", i.DigestProvided)
-		if len(i.Manifests) == 0 {
-			continue
-		}
-		p.f("  OCI manifests:\n")
-		for _, m := range i.Manifests {
-			p.f("    %s %s %s %d\n", m.Digest, m.MediaType, m.Platform, m.Size)
-		}
-		for _, kind := range []struct{ name, kind string }{
-			{"attestations", images.Attestation}, {"SBOMs", images.SBOM}, {"signatures", images.Signature},
-		} {
-			var inline, external int
-			for _, r := range i.Related {
-				switch {
-				case r.Kind != kind.kind:
-				case r.Via == images.Inline:
-					inline++
-				default:
-					external++
-				}
+	p.lay(`{{range .Images}}{{.Ref}}
+  Sources:
+{{range .Locations}}    {{.Value}} {{.Source.Place .File .Line .Column .FileDigest}}
+{{end}}{{with .From}}  From: {{.}}
+{{end}}{{with .Environments}}  Environments: {{join ", " .}}
+{{end}}  Digest provided: {{.DigestProvided}}
+{{if .Manifests}}  OCI manifests:
+{{range .Manifests}}    {{.Digest}} {{.MediaType}} {{.Platform}} {{.Size}}
+{{end}}{{evidence .Related}}{{end}}{{end}}{{range .Placeholders}}placeholder {{printf "%q" .Value}} {{.Place .File .Line .Column ""}}{{because .Reason}}
+{{end}}{{range .Mentions}}not run {{.Value}} {{.Place .File .Line .Column ""}}{{because .Reason}}
+{{end}}{{range .Unpinned}}unpinned {{.Source}} {{.Reason}}
+{{end}}{{range .Skipped}}skipped {{.Place .File .Line 0 ""}}: {{trim .Reason}}
+{{end}}`, r)
+}
+
+// evidence counts what is published beside an image, inside its index and outside.
+func evidence(related []images.Related) string {
+	var text strings.Builder
+	for _, kind := range []struct{ name, kind string }{
+		{"attestations", images.Attestation}, {"SBOMs", images.SBOM}, {"signatures", images.Signature},
+	} {
+		var inline, external int
+		for _, r := range related {
+			switch {
+			case r.Kind != kind.kind:
+			case r.Via == images.Inline:
+				inline++
+			default:
+				external++
 			}
-			p.f("  Inline %s: %d\n  External %s: %d\n", kind.name, inline, kind.name, external)
 		}
+		fmt.Fprintf(&text, "  Inline %s: %d\n  External %s: %d\n", kind.name, inline, kind.name, external)
 	}
-	for _, ph := range r.Placeholders {
-		p.f("placeholder %q %s%s\n", ph.Value, ph.Place(ph.File, ph.Line, ph.Column, ""), because(ph.Reason))
-	}
-	for _, m := range r.Mentions {
-		p.f("not run %s %s%s\n", m.Value, m.Place(m.File, m.Line, m.Column, ""), because(m.Reason))
-	}
-	for _, u := range r.Unpinned {
-		p.f("unpinned %s %s\n", u.Source, u.Reason)
-	}
-	for _, s := range r.Skipped {
-		p.f("skipped %s: %s\n", s.Place(s.File, s.Line, 0, ""), strings.TrimSpace(s.Reason))
-	}
+	return text.String()
 }
 
 // because returns a reason after a colon; "" if there is none.

@@ -160,16 +160,6 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 }
 
 func describeText(p *printer, d interpreter.Description) {
-	p.f("%s %s\n%s\n", d.Name, d.Version, d.Help)
-	if len(d.Markers) > 0 {
-		p.f("\nclaims sources with\n")
-		for _, m := range d.Markers {
-			p.f("  %s\n", describeMarker(m))
-		}
-	}
-	if len(d.References) > 0 {
-		p.f("\nrenders references that begin with\n  %s://\n", strings.Join(d.References, "://, "))
-	}
 	var schema struct {
 		Properties map[string]struct {
 			Type        any             `json:"type"`
@@ -183,38 +173,27 @@ func describeText(p *printer, d interpreter.Description) {
 			return
 		}
 	}
-	if len(schema.Properties) > 0 {
-		p.f("\noptions (--set-option NAME=VALUE, or options: in tape.yaml)\n")
-		for _, name := range sortedKeys(schema.Properties) {
-			o := schema.Properties[name]
-			p.f("  %-14s %v", name, o.Type)
-			if len(o.Default) > 0 {
-				p.f(", default %s", o.Default)
-			}
-			p.f("\n                 %s\n", o.Description)
-		}
-	}
-	if len(d.Environment) > 0 {
-		p.f("\nis passed these environment variables\n  %s\n", strings.Join(d.Environment, " "))
-	}
-	if d.Network {
-		p.f("\nmay fetch from the network\n")
-	}
-}
-
-// describeMarker describes what a marker claims.
-func describeMarker(m interpreter.Marker) string {
-	text := m.Name
-	if m.Above {
-		text += ", here or in a folder above"
-	}
-	if m.With != "" {
-		text += ", and " + m.With + " here"
-	}
-	if m.File {
-		text += ", given as a file"
-	}
-	return text
+	p.lay(`{{.Name}} {{.Version}}
+{{.Help}}
+{{with .Markers}}
+claims sources with
+{{range .}}  {{.Name}}{{if .Above}}, here or in a folder above{{end}}{{with .With}}, and {{.}} here{{end}}{{if .File}}, given as a file{{end}}
+{{end}}{{end}}{{with .References}}
+renders references that begin with
+  {{join "://, " .}}://
+{{end}}{{with .Properties}}
+options (--set-option NAME=VALUE, or options: in tape.yaml)
+{{range $name, $o := .}}  {{printf "%-14s %v" $name $o.Type}}{{with $o.Default}}, default {{printf "%s" .}}{{end}}
+                 {{$o.Description}}
+{{end}}{{end}}{{with .Environment}}
+is passed these environment variables
+  {{join " " .}}
+{{end}}{{if .Network}}
+may fetch from the network
+{{end}}`, struct {
+		interpreter.Description
+		Properties any
+	}{d, schema.Properties})
 }
 
 func (a *program) interpreterCheckCommand() *cobra.Command {

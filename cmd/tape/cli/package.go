@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"strings"
@@ -148,50 +147,22 @@ func withUpdateHint(err error, update string, args []string) error {
 	return err
 }
 
-// mostSkipped is how many skipped files are named.
-const mostSkipped = 10
-
 // packageText prints what was packaged, and how to use it.
 func packageText(p *printer, r *app.PackageResult) {
-	for _, i := range r.Images {
-		p.f("image     %s\n          from %s\n", i.Ref, i.Source)
-	}
-	for _, u := range r.Unpinned {
-		p.f("unpinned  %s: %s\n", u.Source, u.Reason)
-	}
-	for _, ph := range r.Placeholders {
-		p.f("unpinned  %q at %s: %s\n", ph.Value, ph.Place(ph.File, ph.Line, ph.Column, ""), cmp.Or(ph.Reason, "it is filled in later"))
-	}
-	for i, s := range r.Skipped {
-		if i == mostSkipped {
-			p.f("skipped   %d more; -o json names them\n", len(r.Skipped)-i)
-			break
-		}
-		p.f("skipped   %s: %s\n", s.Place(s.File, s.Line, 0, ""), strings.TrimSpace(s.Reason))
-	}
-	switch {
-	case r.Related == 1:
-		p.f("related   1 signature, attestation or SBOM\n")
-	case r.Related > 1:
-		p.f("related   %d signatures, attestations and SBOMs\n", r.Related)
-	}
-	if r.File != "" {
-		p.f("saved     %s\n", r.File)
-	}
-	moved := "moved    "
-	if r.DryRun {
-		moved = "would move"
-	}
-	p.f("%s", moved)
-	p.moved(&r.Moved)
-	if r.Signed {
-		p.f("signed    root and content\n")
-	}
-	if len(r.Environments) > 0 {
-		p.f("environments %s: a deployer takes the path of one, such as ./%s\n", strings.Join(r.Environments, ", "), r.Environments[len(r.Environments)-1])
-	}
-	if len(r.Tags) > 1 {
-		p.f("tags      %s\n", strings.Join(r.Tags, " "))
-	}
-	p.f("content   %s\nroot      %s\n", r.Content.Ref, r.Root.Ref)
+	p.lay(`{{$most := 10}}{{range .Images}}image     {{.Ref}}
+          from {{.Source}}
+{{end}}{{range .Unpinned}}unpinned  {{.Source}}: {{.Reason}}
+{{end}}{{range .Placeholders}}unpinned  {{printf "%q" .Value}} at {{.Place .File .Line .Column ""}}: {{or .Reason "it is filled in later"}}
+{{end}}{{range $i, $s := .Skipped}}{{if lt $i $most}}skipped   {{.Place .File .Line 0 ""}}: {{trim .Reason}}
+{{end}}{{end}}{{if gt (len .Skipped) $most}}skipped   {{minus (len .Skipped) $most}} more; -o json names them
+{{end}}{{if eq .Related 1}}related   1 signature, attestation or SBOM
+{{else if .Related}}related   {{.Related}} signatures, attestations and SBOMs
+{{end}}{{with .File}}saved     {{.}}
+{{end}}{{if .DryRun}}would move{{else}}moved    {{end}}{{moved .Moved}}
+{{if .Signed}}signed    root and content
+{{end}}{{with .Environments}}environments {{join ", " .}}: a deployer takes the path of one, such as ./{{index . (minus (len .) 1)}}
+{{end}}{{if gt (len .Tags) 1}}tags      {{join " " .Tags}}
+{{end}}content   {{.Content.Ref}}
+root      {{.Root.Ref}}
+`, r)
 }

@@ -3,9 +3,12 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
+	"text/template"
 	"unicode/utf8"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
@@ -78,13 +81,33 @@ func (p *printer) by(write func(io.Writer) error) {
 	}
 }
 
-// moved ends a line with how much was moved, and how much did not have to be.
-func (p *printer) moved(m *transfer.Moved) {
-	p.f(" %d blobs, %s", m.Blobs, show.Bytes(m.Bytes))
+// lay prints a value as a template lays it out.
+func (p *printer) lay(layout string, v any) {
+	p.by(func(w io.Writer) error {
+		t, err := template.New("").Funcs(template.FuncMap{
+			"join":  func(between string, list []string) string { return strings.Join(list, between) },
+			"minus": func(a, b int) int { return a - b },
+			"trim":  strings.TrimSpace, "moved": moved, "proof": proofText, "because": because, "evidence": evidence,
+		}).Parse(layout)
+		if err != nil {
+			return err
+		}
+		var out bytes.Buffer
+		if err := t.Execute(&out, v); err != nil {
+			return err
+		}
+		_, err = out.WriteTo(w)
+		return err
+	})
+}
+
+// moved returns the end of a line about how much was moved, and how much did not have to be.
+func moved(m transfer.Moved) string {
+	text := fmt.Sprintf(" %d blobs, %s", m.Blobs, show.Bytes(m.Bytes))
 	if m.Mounted+m.Existing > 0 {
-		p.f(" (%d mounted, %d already there)", m.Mounted, m.Existing)
+		text += fmt.Sprintf(" (%d mounted, %d already there)", m.Mounted, m.Existing)
 	}
-	p.f("\n")
+	return text
 }
 
 // width returns the number of columns of the terminal, 0 if results are not printed to one.

@@ -124,7 +124,7 @@ func relocateText(p *printer, r *app.RelocateResult) {
 		p.f("image     %s\n          from %s\n", name, strings.Join(from[name], "\n          and  "))
 	}
 	p.f("moved    ")
-	p.moved(&r.Moved)
+	p.f("%s\n", moved(r.Moved))
 	if r.Root != nil {
 		p.f("from      %s\nroot      %s\n", r.Root.From, r.Root.Ref)
 		p.f("          a new root, which is not signed: tape sign %s --key FILE\n", r.Root.Ref)

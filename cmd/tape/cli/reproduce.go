@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -71,20 +70,12 @@ either result to the root; its key must not be the one that signed the root.`,
 }
 
 func reproduceText(p *printer, r *app.ReproduceResult) {
-	if r.Same {
-		p.f("same      %s\n", r.Root)
-	}
-	for _, d := range r.Differs {
-		p.f("differs   %s %s\n            was %s\n            is  %s\n", d.What, d.Name, cmp.Or(d.Was, "not there"), cmp.Or(d.Is, "not there"))
-	}
-	if !r.Same {
-		p.f("root      %s\nmade      %s\n", r.Root, r.Made)
-	}
-	if r.Statement != "" {
-		p.f("statement %s", r.Statement)
-		if r.Existing {
-			p.f(", of before")
-		}
-		p.f("\n")
-	}
+	p.lay(`{{if .Same}}same      {{.Root}}
+{{end}}{{range .Differs}}differs   {{.What}} {{.Name}}
+            was {{or .Was "not there"}}
+            is  {{or .Is "not there"}}
+{{end}}{{if not .Same}}root      {{.Root}}
+made      {{.Made}}
+{{end}}{{with .Statement}}statement {{.}}{{if $.Existing}}, of before{{end}}
+{{end}}`, r)
 }

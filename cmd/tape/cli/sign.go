@@ -170,16 +170,9 @@ func (a *program) signWith(ctx context.Context, env app.Environment, f signFlags
 }
 
 func signText(p *printer, r *app.SignResult) {
-	for _, s := range r.Signatures {
-		did := "signed"
-		if s.Existing {
-			did = "already signed by this key"
-		}
-		p.f("%-9s %s %s\n", s.Name, s.Subject, did)
-	}
-	if r.Bundle != "" {
-		p.f("%-9s %s\n", "bundle", r.Bundle)
-	}
+	p.lay(`{{range .Signatures}}{{printf "%-9s" .Name}} {{.Subject}} {{if .Existing}}already signed by this key{{else}}signed{{end}}
+{{end}}{{with .Bundle}}bundle    {{.}}
+{{end}}`, r)
 }
 
 // signer opens the key that signs.

@@ -3,11 +3,9 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -52,29 +50,15 @@ application fails.`,
 }
 
 func trustText(p *printer, r *app.TrustResult) {
-	for _, rule := range r.Rules {
-		p.f("%s (%s)\n", strings.TrimSpace(rule.Section+" "+strings.Join(rule.Names, ", ")), rule.At)
-		if rule.Require != "" {
-			p.f("       signed by %s\n", rule.Require)
-		}
-		for _, attestation := range rule.Attestations {
-			p.f("       with %s\n", attestation)
-		}
-	}
-	p.f("without a rule: %s\n", r.Default)
-	for _, link := range r.Links {
-		state := "ok    "
-		if !link.OK {
-			state = "FAILS "
-		}
-		p.f("%s %s %s\n       %s\n", state, link.Name, link.Subject, cmp.Or(link.Reason, link.Rule))
-		if by := proofText(link); by != "" {
-			p.f("       %s\n", by)
-		}
-	}
-	for _, warning := range r.Warnings {
-		p.f("note   %s\n", warning)
-	}
+	p.lay(`{{range .Rules}}{{.Section}}{{with .Names}} {{join ", " .}}{{end}} ({{.At}})
+{{with .Require}}       signed by {{.}}
+{{end}}{{range .Attestations}}       with {{.}}
+{{end}}{{end}}without a rule: {{.Default}}
+{{range .Links}}{{if .OK}}ok    {{else}}FAILS {{end}} {{.Name}} {{.Subject}}
+       {{or .Reason .Rule}}
+{{with proof .}}       {{.}}
+{{end}}{{end}}{{range .Warnings}}note   {{.}}
+{{end}}`, r)
 }
 
 func (a *program) trustExportCommand() *cobra.Command {

@@ -220,29 +220,12 @@ func proofText(link app.VerifiedLink) string {
 
 // verifyText prints a line a link.
 func verifyText(p *printer, r *app.AttestResult) {
-	for _, link := range r.Links {
-		state := "ok    "
-		if !link.OK {
-			state = "FAILS "
-		}
-		p.f("%s %s %s\n", state, link.Name, link.Subject)
-		if link.Reason != "" {
-			p.f("       %s\n", link.Reason)
-		}
-		if by := proofText(link); by != "" {
-			p.f("       %s\n", by)
-		}
-	}
-	for _, warning := range r.Warnings {
-		p.f("note   %s\n", warning)
-	}
-	for _, s := range r.Summaries {
-		p.f("summary %s of %s %s\n       %s\n", s.Result, s.Name, s.Subject, s.Digest)
-	}
-	switch {
-	case r.OK && r.Summary != nil:
-		p.f("verified %s by the summary of %s\n", r.Root, r.Summary.TimeVerified.Format(time.RFC3339))
-	case r.OK:
-		p.f("verified %s\n", r.Root)
-	}
+	p.lay(`{{range .Links}}{{if .OK}}ok    {{else}}FAILS {{end}} {{.Name}} {{.Subject}}
+{{with .Reason}}       {{.}}
+{{end}}{{with proof .}}       {{.}}
+{{end}}{{end}}{{range .Warnings}}note   {{.}}
+{{end}}{{range .Summaries}}summary {{.Result}} of {{.Name}} {{.Subject}}
+       {{.Digest}}
+{{end}}{{if .OK}}verified {{.Root}}{{with .Summary}} by the summary of {{.TimeVerified.Format "2006-01-02T15:04:05Z07:00"}}{{end}}
+{{end}}`, r)
 }
