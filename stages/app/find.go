@@ -197,11 +197,8 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 	case len(top.packed) > 0:
 		c.sources, c.plain = top.packed, plain
 	default:
-		c.sources = withoutAsides(plain)
-		for _, s := range plain {
-			if !slices.ContainsFunc(c.sources, func(c claimedSource) bool { return c.abs == s.abs }) {
-				c.asides = append(c.asides, s)
-			}
+		if c.sources = withoutAsides(plain); len(c.sources) < len(plain) {
+			c.asides = append(c.asides, slices.DeleteFunc(plain, func(s claimedSource) bool { return !s.aside() })...)
 		}
 	}
 	return c, nil

@@ -435,14 +435,10 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 		if err != nil {
 			return err
 		}
-		blobs, err := app.Relocated(old, statements, artifact.Relocation{
+		if made, err = r.newRoot(ctx, app, tag, list, old, statements, artifact.Relocation{
 			Repository: r.Repository, Names: r.to, Files: r.files, Edits: edits,
 			From: dependencies(app, cmp.Or(at.name, artifact.Home(statements)), proofs), Origin: app.Root, Proofs: proofs,
-		})
-		if err != nil {
-			return err
-		}
-		if made, err = r.newRoot(ctx, app, tag, list, blobs); err != nil {
+		}); err != nil {
 			return err
 		}
 		made.from, made.origin, made.proofs = at.Repository, []ocispec.Descriptor{app.Root}, proofs
@@ -524,14 +520,10 @@ func (r *relocating) original(ctx context.Context, was *artifact.Application, at
 	for i, f := range r.files {
 		unedited[i] = digest.FromBytes(f.Data)
 	}
-	blobs, err := app.Relocated(unedited, statements, artifact.Relocation{
+	made, err := r.newRoot(ctx, app, at.tag, moving, unedited, statements, artifact.Relocation{
 		Repository: r.Repository, Names: artifact.Naming{Repository: r.Repository}, Files: r.files,
 		From: dependencies(was, cmp.Or(at.name, r.Repository), signatures),
 	})
-	if err != nil {
-		return err
-	}
-	made, err := r.newRoot(ctx, app, at.tag, moving, blobs)
 	if err != nil {
 		return err
 	}
@@ -610,8 +602,12 @@ func (n *newRoot) root() artifact.Blob    { return n.blobs[len(n.blobs)-1] }
 func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
 
 // newRoot returns the description of the new application and its tags, if these are free. tag
-// is the old root's.
-func (r *relocating) newRoot(ctx context.Context, app *artifact.Application, tag string, list []relocated, blobs []artifact.Blob) (*newRoot, error) {
+// is the old root's; files are the digests of the files that the statements are about.
+func (r *relocating) newRoot(ctx context.Context, app *artifact.Application, tag string, list []relocated, files []digest.Digest, statements []artifact.Statement, to artifact.Relocation) (*newRoot, error) {
+	blobs, err := app.Relocated(files, statements, to)
+	if err != nil {
+		return nil, err
+	}
 	made := &newRoot{was: app.Root.Digest, blobs: blobs, tags: r.Tags, imageTags: map[string]ocispec.Descriptor{}}
 	if len(made.tags) == 0 {
 		made.tags = []string{cmp.Or(tag, artifact.ConfigTag(blobs[1].Desc.Digest, ""))}

@@ -20,7 +20,7 @@ import (
 // --progress json prints the fields that docs/events.md lists.
 func TestEventFormat(t *testing.T) {
 	var out bytes.Buffer
-	(&jsonLines{w: &out}).Event(engine.Event{
+	(&jsonLines{locked{w: &out}}).Event(engine.Event{
 		Node: "a", State: engine.Failed, At: time.Unix(0, 0), Item: "b", Current: 1, Total: 2, Unit: "bytes", Level: engine.Warning, Message: "c", Err: "d", Unused: []string{"e"},
 	})
 	var printed map[string]any

@@ -42,9 +42,9 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 	case "tty":
 		return newTTY(w, isTerminal(w) && os.Getenv("NO_COLOR") == ""), nil
 	case "plain":
-		return &plainLines{w: w, nodes: nodeStates{}, said: saidText}, nil
+		return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, said: saidText}, nil
 	case "json":
-		return &jsonLines{w: w}, nil
+		return &jsonLines{locked{w: w}}, nil
 	case "github":
 		return newGitHub(w), nil
 	case "gitlab":
@@ -96,26 +96,24 @@ func saidText(e engine.Event) string { return e.Level + ": " + e.Message }
 
 func (quiet) Close() {}
 
-// jsonLines prints the events, one JSON object per line.
-type jsonLines struct {
+// locked is a writer for several writers at once.
+type locked struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-func (j *jsonLines) Event(e engine.Event) {
-	data, err := json.Marshal(e)
-	if err != nil {
-		return // an Event can always be encoded
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	_, _ = j.w.Write(append(data, '\n'))
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
-func (j *jsonLines) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.w.Write(p)
+// jsonLines prints the events, one JSON object per line.
+type jsonLines struct{ locked }
+
+func (j *jsonLines) Event(e engine.Event) {
+	data, _ := json.Marshal(e) // an Event can always be encoded
+	_, _ = j.Write(append(data, '\n'))
 }
 
 func (*jsonLines) Close() {}
@@ -209,8 +207,7 @@ type plainLines struct {
 	said func(engine.Event) string // the text of a message
 	end  func() string             // the last line; nil is none
 
-	mu    sync.Mutex
-	w     io.Writer
+	locked
 	nodes nodeStates
 }
 
@@ -250,12 +247,6 @@ func (p *plainLines) Event(e engine.Event) {
 		n.printed = e.At
 		fmt.Fprintf(p.w, "%s: %s\n", e.Node, n.amount(e.At))
 	}
-}
-
-func (p *plainLines) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.w.Write(b)
 }
 
 func (p *plainLines) Close() {

@@ -18,7 +18,7 @@ import (
 // annotations, which it shows next to the lines of files.
 func newGitHub(w io.Writer) *plainLines {
 	fmt.Fprintln(w, "::group::tape")
-	return &plainLines{w: w, nodes: nodeStates{}, end: func() string { return "::endgroup::" }, said: func(e engine.Event) string {
+	return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, end: func() string { return "::endgroup::" }, said: func(e engine.Event) string {
 		level := "notice"
 		if e.Level == engine.Warning {
 			level = "warning"
@@ -30,7 +30,7 @@ func newGitHub(w io.Writer) *plainLines {
 // newGitLab returns plain lines in a section, which GitLab folds.
 func newGitLab(w io.Writer, now func() time.Time) *plainLines {
 	fmt.Fprintf(w, "\x1b[0Ksection_start:%d:tape\r\x1b[0Ktape\n", now().Unix())
-	return &plainLines{w: w, nodes: nodeStates{}, said: saidText, end: func() string {
+	return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, said: saidText, end: func() string {
 		return fmt.Sprintf("\x1b[0Ksection_end:%d:tape\r\x1b[0K", now().Unix())
 	}}
 }

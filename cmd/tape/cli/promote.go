@@ -72,12 +72,7 @@ func promoteFlags(cmd *cobra.Command, o *app.PromoteOptions, sign *signFlags, wh
 
 func promoteText(p *printer, r *app.PromoteResult) {
 	copyText(p, "promoted", r.CopyResult)
-	if r.Previous != "" {
-		p.f("before %s\n", r.Previous)
-	}
-	p.f("record %s", r.Record)
-	if r.Existing {
-		p.f(", of before")
-	}
-	p.f("\n")
+	p.lay(`{{with .Previous}}before {{.}}
+{{end}}record {{.Record}}{{if .Existing}}, of before{{end}}
+`, r)
 }
