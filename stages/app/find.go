@@ -155,9 +155,15 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 	if c.shut, err = f.holding(ctx, top.shut); err != nil {
 		return candidates{}, err
 	}
-	plain, err := f.plain(all)
+	covered, _, err := f.cover(f.dir, all)
 	if err != nil {
-		return candidates{}, err
+		return candidates{}, fmt.Errorf("look for manifests: %w", err)
+	}
+	var plain []claimedSource
+	for _, at := range covered {
+		s := f.source(at)
+		s.Interpreter = BuiltIn
+		plain = append(plain, s)
 	}
 	var read []string
 	isPart := map[string]bool{}
@@ -384,23 +390,8 @@ func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, e
 	}), nil
 }
 
-// plain finds the folders with manifests beside those that interpreters claim: as few as
-// contain them all.
-func (f *finder) plain(claimed []claimedSource) ([]claimedSource, error) {
-	paths, _, err := f.cover(f.dir, claimed)
-	if err != nil {
-		return nil, fmt.Errorf("look for manifests: %w", err)
-	}
-	var out []claimedSource
-	for _, at := range paths {
-		s := f.source(at)
-		s.Interpreter = BuiltIn
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-// cover is plain for one folder. whole reports that nothing in it is claimed.
+// cover finds the folders with manifests in a folder, beside those that interpreters claim: as
+// few as contain them all. whole reports that nothing in it is claimed.
 func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, whole bool, err error) {
 	at := slices.IndexFunc(claimed, func(s claimedSource) bool { return s.abs == dir })
 	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0 || isChart(dir)) {
