@@ -12,6 +12,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -344,30 +345,21 @@ const (
 	standInLength = 16
 )
 
+var standIns = regexp.MustCompile(fmt.Sprintf(`%s[0-9a-f]{0,%d}`, regexp.QuoteMeta(standInPrefix), standInLength))
+
 // changedValue stands for a credential in a text that had another one before.
 const changedValue = "(hidden, changed)"
 
 // hideStandIns replaces the stand-ins for credentials in JSON, and marks those that are not in
 // the value from before, unless that is nil.
 func hideStandIns(text, before json.RawMessage) json.RawMessage {
-	if !bytes.Contains(text, []byte(standInPrefix)) {
-		return text
-	}
 	whole := len(text) == len(standInPrefix)+standInLength+len(`""`)
-	parts := bytes.Split(text, []byte(standInPrefix))
-	out := slices.Clone(parts[0])
-	for _, part := range parts[1:] {
-		n := 0
-		for n < min(standInLength, len(part)) && strings.IndexByte("0123456789abcdef", part[n]) >= 0 {
-			n++
+	return standIns.ReplaceAllFunc(text, func(found []byte) []byte {
+		if before != nil && !whole && !bytes.Contains(before, found) {
+			return []byte(changedValue)
 		}
-		shown := hiddenValue
-		if before != nil && !whole && !bytes.Contains(before, append([]byte(standInPrefix), part[:n]...)) {
-			shown = changedValue
-		}
-		out = append(append(out, shown...), part[n:]...)
-	}
-	return out
+		return []byte(hiddenValue)
+	})
 }
 
 // hideValues replaces what a Secret holds, so that a diff can be shown to people
@@ -375,16 +367,15 @@ func hideStandIns(text, before json.RawMessage) json.RawMessage {
 func hideValues(fields []FieldChange) {
 	hidden := json.RawMessage(strconv.Quote(hiddenValue))
 	for i, f := range fields {
-		for _, holder := range []string{"/data", "/stringData"} {
-			if f.Pointer != holder && !strings.HasPrefix(f.Pointer, holder+"/") {
-				continue
-			}
-			if f.From != nil {
-				fields[i].From = hidden
-			}
-			if f.To != nil {
-				fields[i].To = hidden
-			}
+		holder, _, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/"), "/")
+		if holder != "data" && holder != "stringData" {
+			continue
+		}
+		if f.From != nil {
+			fields[i].From = hidden
+		}
+		if f.To != nil {
+			fields[i].To = hidden
 		}
 	}
 }

@@ -7,11 +7,13 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -220,17 +222,10 @@ func (o *Options) setSources(p *pipeline.Pipeline) error {
 
 // sourceName returns a name that is valid for a folder in the content and for a node.
 func sourceName(base string) string {
-	name := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
-			return r
-		}
-		return '-'
-	}, base)
-	if name = strings.TrimLeft(name, "._-"); name == "" {
-		return "app"
-	}
-	return name
+	return cmp.Or(strings.TrimLeft(notInNames.ReplaceAllString(base, "-"), "._-"), "app")
 }
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]`)
 
 // run builds the graph of the targets and runs it. The result contains what was reported even
 // if there is an error.

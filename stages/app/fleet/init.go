@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/stages/app"
@@ -174,12 +173,9 @@ func nameAt(p string, depth int) string {
 	if len(telling) == 0 || depth > len(telling)+1 {
 		telling = elements
 	}
-	return strings.Map(func(r rune) rune {
-		if r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r)) {
-			return r
-		}
-		return '-'
-	}, strings.Join(telling[max(len(telling)-depth, 0):], "-"))
+	return notInNames.ReplaceAllString(strings.Join(telling[max(len(telling)-depth, 0):], "-"), "-")
 }
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]`)
 
 var overlays = regexp.MustCompile(`^(overlays?|env(s|ironments?)?|clusters?)$`)

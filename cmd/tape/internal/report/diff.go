@@ -696,13 +696,11 @@ func cut(rows []string) []string {
 	}
 	out := slices.Clone(rows)
 	for i, row := range rows {
-		start, end := 1, len(row)
+		start := 1
 		if from > 1 && from < len(row) {
 			start = from
 		}
-		if end-start > longRow {
-			end = start + longRow
-		}
+		end := min(len(row), start+longRow)
 		if start == 1 && end == len(row) {
 			continue
 		}
@@ -908,33 +906,19 @@ func span(text string) string {
 }
 
 func longestRun(text string) int {
-	longest, run := 0, 0
-	for _, r := range text {
-		if run++; r != '`' {
-			run = 0
-		}
-		longest = max(longest, run)
+	longest := 0
+	for run := range strings.FieldsFuncSeq(text, func(r rune) bool { return r != '`' }) {
+		longest = max(longest, len(run))
 	}
 	return longest
 }
 
-// markup matches characters that have a meaning in Markdown or HTML.
-var markup = regexp.MustCompile("[\\\\`*_{}\\[\\]<>#|~!&@]")
+// unmarked escapes characters that have a meaning in Markdown or HTML.
+var unmarked = strings.NewReplacer("<", "&lt;", ">", "&gt;", "&", "&amp;", `\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`,
+	"{", `\{`, "}", `\}`, "[", `\[`, "]", `\]`, "#", `\#`, "|", `\|`, "~", `\~`, "!", `\!`, "@", `\@`)
 
 // escape returns text without a meaning in Markdown.
-func escape(text string) string {
-	return markup.ReplaceAllStringFunc(printable(text), func(s string) string {
-		switch s {
-		case "<":
-			return "&lt;"
-		case ">":
-			return "&gt;"
-		case "&":
-			return "&amp;"
-		}
-		return `\` + s
-	})
-}
+func escape(text string) string { return unmarked.Replace(printable(text)) }
 
 // printable replaces control characters, including those that change the direction of text.
 func printable(text string) string {
