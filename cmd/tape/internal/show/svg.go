@@ -3,6 +3,7 @@
 package show
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"slices"
@@ -24,23 +25,17 @@ const (
 // follows the reader's light or dark colors.
 func SVG(g *engine.Graph) string {
 	nodes := g.Nodes()
-	needs := make([][]int, len(nodes)) // inputs of a node, each once
-	for _, e := range edges(g) {
-		if !slices.Contains(needs[e.to], e.from) {
-			needs[e.to] = append(needs[e.to], e.from)
-		}
-	}
+	links := edges(g)
+	slices.SortFunc(links, func(a, b edge) int { return cmp.Or(cmp.Compare(a.to, b.to), cmp.Compare(a.from, b.from)) })
+	links = slices.CompactFunc(links, func(a, b edge) bool { return a.to == b.to && a.from == b.from })
 	// A node's column is one after that of its last input.
 	column := make([]int, len(nodes))
-	var columns [][]int
-	for i := range nodes {
-		for _, from := range needs[i] {
-			column[i] = max(column[i], column[from]+1)
-		}
-		for len(columns) <= column[i] {
-			columns = append(columns, nil)
-		}
-		columns[column[i]] = append(columns[column[i]], i)
+	for _, l := range links {
+		column[l.to] = max(column[l.to], column[l.from]+1)
+	}
+	columns := make([][]int, slices.Max(append(column, 0))+1)
+	for i, c := range column {
+		columns[c] = append(columns[c], i)
 	}
 	type box struct{ x, y, width int }
 	boxes := make([]box, len(nodes))
@@ -70,15 +65,12 @@ func SVG(g *engine.Graph) string {
 <style>rect{fill:#eef3fb;stroke:#3b6fb6}text{fill:#1b2a41}path{fill:none;stroke:#7a8aa0}
 @media(prefers-color-scheme:dark){rect{fill:#1d2a3d;stroke:#6ea0e0}text{fill:#e6edf7}path{stroke:#8c9bb0}}</style>
 `, width, height, width, height)
-	for i, n := range nodes {
-		to := boxes[i]
-		for _, from := range slices.Sorted(slices.Values(needs[i])) {
-			f := boxes[from]
-			x1, y1, x2, y2 := f.x+f.width, f.y+svgBoxHeight/2, to.x, to.y+svgBoxHeight/2
-			bend := svgColumnGap / 2
-			fmt.Fprintf(&b, `<path d="M%d %dC%d %d %d %d %d %d"><title>%s to %s</title></path>`+"\n",
-				x1, y1, x1+bend, y1, x2-bend, y2, x2, y2, html.EscapeString(nodes[from].Name), html.EscapeString(n.Name))
-		}
+	for _, l := range links {
+		from, to := boxes[l.from], boxes[l.to]
+		x1, y1, x2, y2 := from.x+from.width, from.y+svgBoxHeight/2, to.x, to.y+svgBoxHeight/2
+		bend := svgColumnGap / 2
+		fmt.Fprintf(&b, `<path d="M%d %dC%d %d %d %d %d %d"><title>%s to %s</title></path>`+"\n",
+			x1, y1, x1+bend, y1, x2-bend, y2, x2, y2, html.EscapeString(nodes[l.from].Name), html.EscapeString(nodes[l.to].Name))
 	}
 	for i, n := range nodes {
 		at := boxes[i]
