@@ -35,6 +35,11 @@ fetch() {
   fi
 }
 fetch checksums.txt "$sha256"
-fetch "$archive" "$(awk -v file="$archive" '$2 == file { print $1 }' "$work/checksums.txt")"
+want=$(awk -v file="$archive" '$2 == file { print $1 }' "$work/checksums.txt")
+if [ -z "$want" ]; then
+  echo "install.sh: $from/checksums.txt does not list $archive" >&2
+  exit 1
+fi
+fetch "$archive" "$want"
 mkdir -p "$dir"
 tar xzf "$work/$archive" -C "$dir" --strip-components=1

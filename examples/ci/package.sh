@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Packages a source, signs it and verifies it. Needs tape and credentials (docker's config).
+# Packages a source, or a folder with a tape.yaml, signs it and verifies it. Needs tape and credentials (docker's config).
 #
 #	package.sh SOURCE REPOSITORY[:TAG] KEY PUBLIC-KEY    KEY may be env://NAME
 #
@@ -17,7 +17,11 @@ if [ "${GITHUB_ACTIONS:-}" = true ]; then
 elif [ "${GITLAB_CI:-}" = true ]; then
   flags+=(--progress gitlab)
 fi
-result=$(tape package "$1" -O "$2" --sign --key "$3" -o json "${flags[@]}")
+file=$1
+[ ! -d "$1" ] || file=$1/tape.yaml
+pipeline=
+! grep -qs '^kind: *Pipeline' "$file" || pipeline=$file
+result=$(tape package ${pipeline:+-p} "${pipeline:-$1}" -O "$2" --sign --key "$3" -o json "${flags[@]}")
 ref=$(jq -r .root.ref <<<"$result")
 tape verify "$ref" --key "$4" "${flags[@]}" >&2
 echo "$ref"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Fails if a change adds an image that is not pinned by digest or not signed, and prints the
-# line. Needs tape, git and jq, in a checkout that has the base commit.
+# line. SOURCE is what tape takes, or a folder with a tape.yaml. Needs tape, git and jq, in a checkout that has the base commit.
 #
 #	review.sh SOURCE BASE [TRUST]    such as: review.sh ./manifests origin/main trust.yaml
 #
@@ -24,19 +24,32 @@ progress=none
 work=$(mktemp -d)
 trap 'git worktree remove --force "$work/base" 2>/dev/null || true; rm -rf "$work"' EXIT
 
+# pipeline PATH prints the pipeline file that is meant by a path: itself, or tape.yaml in it.
+pipeline() {
+  local file=$1
+  [ ! -d "$1" ] || file=$1/tape.yaml
+  ! grep -qs '^kind: *Pipeline' "$file" || echo "$file"
+}
+
 # Images that the base already has are not reported. A new source had none.
 git worktree add --quiet --detach "$work/base" "$base"
+was=$(pipeline "$work/base/$source") is=$(pipeline "$source")
 echo '{"images":[]}' >"$work/before.json"
 if [ -e "$work/base/$source" ]; then
-  tape images "$work/base/$source" --no-resolve -o json --progress none "${flags[@]}" >"$work/before.json"
+  if ! tape images ${was:+-p} "${was:-$work/base/$source}" --no-resolve -o json --progress none "${flags[@]}" >"$work/before.json"; then
+    echo "The base cannot be read: all images count as added." >&2
+    echo '{"images":[]}' >"$work/before.json"
+  fi
 fi
-tape images "$source" -o json --progress none "${flags[@]}" >"$work/after.json"
+tape images ${is:+-p} "${is:-$source}" -o json --progress none "${flags[@]}" >"$work/after.json"
 
 if [ -n "${TAPE_DIFF:-}" ]; then
   if [ -e "$work/base/$source" ]; then
     status=0
-    tape diff "$work/base/$source" "$source" -o markdown --progress none "${flags[@]}" >"$TAPE_DIFF" || status=$?
-    [ $status -lt 2 ] || echo "This and the base could not be compared." >"$TAPE_DIFF" # an image may no longer exist
+    tape diff "${was:-$work/base/$source}" "${is:-$source}" -o markdown --progress none "${flags[@]}" >"$work/diff" || status=$?
+    [ $status -lt 2 ] || echo "This and the base could not be compared." >"$work/diff" # an image may no longer exist
+    diff=$(<"$work/diff")
+    printf '%s\n' "${diff//"$work/base/"/"$base:"}" >"$TAPE_DIFF"
   else
     echo "\`$source\` is new." >"$TAPE_DIFF"
   fi
@@ -68,7 +81,7 @@ done <"$work/faults"
 if [ -n "$trust" ]; then
   [ ! -e "$work/base/$trust" ] || trust=$work/base/$trust
   status=0
-  tape package "$source" -O review.invalid/review --dry-run --trust "$trust" --strict --progress $progress "${flags[@]}" >"$work/rehearsal" || status=$?
+  tape package ${is:+-p} "${is:-$source}" -O review.invalid/review --dry-run --trust "$trust" --strict --progress $progress "${flags[@]}" >"$work/rehearsal" || status=$?
   [ $status = 0 ] || exit $status
 fi
 [ ! -s "$work/faults" ] || exit 3

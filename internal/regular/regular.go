@@ -122,7 +122,7 @@ func Inside(name, top string) error {
 			*p, err = filepath.Abs(found)
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("follow %s: %w", name, Cause(err))
 		}
 	}
 	if rel, err := filepath.Rel(top, real); err != nil || !filepath.IsLocal(rel) {

@@ -4,6 +4,7 @@ package vcs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -63,6 +64,9 @@ func IsAncestor(ctx context.Context, top, ancestor, of string) (is, known bool, 
 func Changed(ctx context.Context, top, since string) ([]string, error) {
 	commit, err := runGit(ctx, top, nil, "rev-parse", "--verify", "--end-of-options", since+"^{commit}")
 	if err != nil {
+		if strings.Contains(err.Error(), "single revision") { // what git says about any name that it does not know
+			err = errors.New("'git fetch --unshallow' fetches the history")
+		}
 		return nil, fmt.Errorf("%s is not a revision of this repository, or a shallow clone does not have it: %w", since, err)
 	}
 	differ, err := runGit(ctx, top, nil, "diff", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "-z", strings.TrimSpace(string(commit)), "--")

@@ -393,7 +393,7 @@ func (r *Runner) checkOrder(ctx context.Context, key digest.Digest) (noted func(
 			return nil, err
 		}
 		if older {
-			return nil, fmt.Errorf("a newer commit was packaged already: %s, and this plan is of %s", last.Commit, r.plan.Commit)
+			return nil, fmt.Errorf("a newer commit was packaged already: %s, and this plan is of %s: check that one out, or force this one", last.Commit, r.plan.Commit)
 		}
 	}
 	if last.Commit == r.plan.Commit {

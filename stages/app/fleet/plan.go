@@ -286,7 +286,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := m.survey(ctx, here, applications, changed); err != nil {
 		return nil, "", err
 	}
-	if err := distinctOutputs(m.plan.Applications); err != nil {
+	if err := o.File.distinct(m.plan.Applications); err != nil {
 		return nil, "", err
 	}
 	if err := m.resolve(ctx); err != nil {
@@ -484,20 +484,23 @@ func sameSources(a, b *app.Survey) bool {
 	return err == nil && err2 == nil && string(x) == string(y)
 }
 
-// distinctOutputs refuses two applications with the same destination.
-func distinctOutputs(all []Planned) error {
+// distinct refuses two applications with the same destination.
+func (f *File) distinct(all []Planned) error {
 	by := map[string]string{}
-	var errs []error
+	var errs pipeline.Errors
 	for _, p := range all {
 		if p.Survey == nil {
 			continue
 		}
 		if other, ok := by[p.Survey.Repository]; ok {
-			errs = append(errs, &app.UsageError{Err: fmt.Errorf("%s and %s both go to %s: give each its own output", other, p.Path, p.Survey.Repository)})
+			errs = append(errs, &pipeline.Error{File: f.name, Line: p.line, Message: fmt.Sprintf("%s and %s both go to %s: give each its own output", other, p.Path, p.Survey.Repository)})
 		}
 		by[p.Survey.Repository] = p.Path
 	}
-	return errors.Join(errs...)
+	if errs != nil {
+		return errs
+	}
+	return nil
 }
 
 // latest records the latest plan, and what the next one is compared with in addition:
