@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"time"
 
@@ -41,7 +42,8 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 			}
 			return os.LookupEnv(name)
 		}
-		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: host.Limits{Time: k.opts.Timeout, Ask: k.opts.Timeout}})
+		limits := host.Limits{Time: k.opts.Timeout, Ask: k.opts.Timeout}
+		h := host.New(host.Options{LookupEnv: env, Log: log, Limits: limits})
 		defer func() { _ = h.Close() }() // the error is returned below
 		i, err := h.Open(ctx, path)
 		if err != nil {
@@ -52,6 +54,7 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 		if err := k.check(ctx, "process", i, report); err != nil {
 			return err
 		}
+		report.add("describe again", describesAgain(ctx, i, host.Options{LookupEnv: env, Log: log, Limits: limits}))
 		left, err := os.ReadDir(home)
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("wrote %s to the home folder", left[0].Name())
@@ -59,6 +62,26 @@ func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logge
 		report.add("home", err)
 		return h.Close()
 	})
+}
+
+// describesAgain checks that another process of the program describes itself in the same way. A
+// host asks only once.
+func describesAgain(ctx context.Context, i *host.Interpreter, o host.Options) (err error) {
+	h := host.New(o)
+	defer func() { err = errors.Join(err, h.Close()) }()
+	again, err := h.Open(ctx, i.Path())
+	if err != nil {
+		return err
+	}
+	was, err := i.Describe(ctx)
+	if err != nil {
+		return nil // the check of the description has the error
+	}
+	is, err := again.Describe(ctx)
+	if err == nil && !reflect.DeepEqual(was, is) {
+		err = fmt.Errorf("two processes answer differently: %+v and %+v", was, is)
+	}
+	return err
 }
 
 // startByHand checks that the program, started from a shell, prints a description and exits.

@@ -16,9 +16,10 @@
 // Everything is checked twice: with the implementation in this process and through gRPC or,
 // for a binary, in its own process. The checks are:
 //
-//   - describe: the description is valid and always the same.
+//   - describe: the description is valid and always the same, in every process.
 //   - cases: each renders to what it states, or fails as it states.
-//   - inputs: rendering only what Inputs returned gives the same output.
+//   - inputs: rendering only what Inputs returned gives the same output, and so does
+//     rendering all files.
 //   - deterministic: so does rendering in a folder whose name has blanks, quotes and
 //     non-ASCII letters, next to a file of that name, and several times concurrently.
 //   - scratch: nothing is written outside the scratch folder.

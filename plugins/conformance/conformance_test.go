@@ -70,6 +70,8 @@ func (n *note) Describe(context.Context) (interpreter.Description, error) {
 		d.Options = json.RawMessage(`{"type":"object"}`)
 	case "bad-schema":
 		d.Options = json.RawMessage(`{"type":"object","additionalProperties":false,"properties":{"x":{"type":"boolaen"}}}`)
+	case "drifts":
+		d.Version = fmt.Sprint(time.Now().UnixNano())
 	case "two-lines":
 		d.Help = "makes\nnotes"
 	}
@@ -138,6 +140,22 @@ func (n *note) Render(ctx context.Context, req *interpreter.RenderRequest) (*int
 		resp.Files = append(resp.Files, interpreter.File{Path: f.Name() + ".yaml", Origin: origin, Data: data})
 	}
 	switch n.fault {
+	case "peeks":
+		if other, err := os.ReadFile(filepath.Join(req.Source, "other.txt")); err == nil && len(resp.Files) > 0 {
+			resp.Files[0].Data = other
+		}
+	case "unprintable":
+		resp.Files = append(resp.Files, interpreter.File{Path: "a\nb"})
+	case "file-and-folder":
+		resp.Files = append(resp.Files, interpreter.File{Path: "a.note.yaml/b.yaml"})
+	case "setuid":
+		for i := range resp.Files {
+			resp.Files[i].Mode = 0o4755
+		}
+	case "two-digests":
+		resp.Materials = []interpreter.Material{{URI: "https://example.com/a", Digest: "sha256:a"}, {URI: "https://example.com/a", Digest: "sha256:b"}}
+	}
+	switch n.fault {
 	case "writes":
 		err = os.WriteFile(filepath.Join(req.Source, "cache"), nil, 0o644)
 	case "home":
@@ -157,7 +175,7 @@ func cases(big bool) fs.FS {
 	files := fstest.MapFS{}
 	for name, text := range map[string]string{
 		"simple": "# a comment\n-- in/a.note --\nhello\n-- in/README --\n-- out/a.note.yaml --\nhello\n",
-		"shout":  "path: sub\noptions: {\"shout\": true}\n-- in/sub/a.note --\nhello\n-- out/a.note.yaml --\nHELLO\n",
+		"shout":  "path: sub\noptions: {\"shout\": true}\n-- in/other.txt --\nother\n-- in/sub/a.note --\nhello\n-- out/a.note.yaml --\nHELLO\n",
 		"secret": "error: says a secret\n-- in/a.note --\nsecret\n",
 		"big":    "fill: in/big.note 5000000\n-- in/a.note --\n",
 	} {
@@ -200,6 +218,11 @@ func TestFaults(t *testing.T) {
 		{"lists", "case cases/simple", "README is not expected"},
 		{"origin-outside", "case cases/simple", "a.note.yaml: origin \"../a.note\" is not a clean relative path"},
 		{"origin-invented", "case cases/simple", "a.note.yaml: origin \"a.note.yaml\" is not a file"},
+		{"peeks", "case cases/shout", "render reads a file that inputs does not return: with all files, a.note.yaml differs"},
+		{"unprintable", "case cases/simple", `file name "a\nb" has a character that cannot be printed`},
+		{"file-and-folder", "case cases/simple", `"a.note.yaml" is both a file and a folder`},
+		{"setuid", "case cases/simple", "a.note.yaml has mode 04755"},
+		{"two-digests", "case cases/simple", `material "https://example.com/a" has two digests`},
 		{"writes", "case cases/simple", "render wrote outside of its scratch folder"},
 		{"options", "bad options", "want a diagnostic, got an error"},
 		{"sources", "bad sources", "folder that does not exist: render: want a diagnostic, got an error: panicked"},
@@ -268,6 +291,7 @@ func TestCheckBinary(t *testing.T) {
 		{fault: "silent", check: "by hand", want: "does not print a description"},
 		{fault: "agrees", check: "version", want: "it claims to speak version 4711"},
 		{fault: "random", check: "process: case cases/simple", want: "a.note.yaml differs"},
+		{fault: "drifts", check: "describe again", want: "two processes answer differently"},
 		{fault: "home", check: "home", want: "wrote cache to the home folder"},
 	}
 	for _, test := range tests {

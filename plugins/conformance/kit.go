@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
@@ -236,7 +237,49 @@ func (k *kit) render(ctx context.Context, in *subject, c testCase, named string,
 	if !maps.Equal(before, after) {
 		return nil, errors.New("render wrote outside of its scratch folder")
 	}
-	return resp, t.checkOrigins(resp.Files)
+	return resp, errors.Join(t.checkOrigins(resp.Files), checkFiles(resp.Files), checkMaterials(resp.Materials))
+}
+
+// checkFiles checks that files can be written side by side.
+func checkFiles(files []interpreter.File) error {
+	folders := map[string]bool{}
+	for _, f := range files {
+		for dir := path.Dir(f.Path); dir != "." && dir != "/"; dir = path.Dir(dir) {
+			folders[dir] = true
+		}
+	}
+	for _, f := range files {
+		switch {
+		case strings.ContainsFunc(f.Path, func(r rune) bool { return !unicode.IsPrint(r) }):
+			return fmt.Errorf("file name %q has a character that cannot be printed", f.Path)
+		case folders[f.Path]:
+			return fmt.Errorf("%q is both a file and a folder", f.Path)
+		case f.Mode&^0o777 != 0:
+			return fmt.Errorf("%s has mode %#o, which is more than permission bits", f.Path, f.Mode)
+		}
+	}
+	return nil
+}
+
+// checkMaterials checks that each URI has one digest.
+func checkMaterials(materials []interpreter.Material) error {
+	digests := map[string]string{}
+	for _, m := range materials {
+		if was, ok := digests[m.URI]; ok && was != m.Digest {
+			return fmt.Errorf("material %q has two digests: %s and %s", m.URI, was, m.Digest)
+		}
+		digests[m.URI] = m.Digest
+	}
+	return nil
+}
+
+// renderAll renders a case with more than its inputs: what is not an input makes no difference.
+func (k *kit) renderAll(ctx context.Context, in *subject, c testCase) (*interpreter.RenderResponse, error) {
+	t, err := k.layOut("all", c.in, c.in)
+	if err != nil {
+		return nil, err
+	}
+	return in.Render(ctx, &interpreter.RenderRequest{Source: t.source, Path: c.path, Options: c.options, Scratch: t.scratch})
 }
 
 // checkOrigins checks that the origins of rendered files are files of the source.
@@ -284,6 +327,15 @@ func (k *kit) checkCase(ctx context.Context, in *subject, c testCase) (size int,
 	}
 	if err := again("again", nil); err != nil {
 		return size, fmt.Errorf("a second time: %w", err)
+	}
+	if c.fails == "" {
+		resp, err := k.renderAll(ctx, in, c)
+		if err != nil {
+			return size, fmt.Errorf("with all files: %w", err)
+		}
+		if diff := difference(files, byPath(resp.Files)); diff != "" {
+			return size, fmt.Errorf("render reads a file that inputs does not return: with all files, %s", diff)
+		}
 	}
 	if err := again(odd, map[string][]byte{path.Join(path.Dir(c.path), odd+".txt"): []byte("odd\n")}); err != nil {
 		return size, fmt.Errorf("in a folder named %s: %w", odd, err)
