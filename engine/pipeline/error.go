@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
@@ -18,30 +17,27 @@ type Error struct {
 	Line, Column int    // from 1; 0 if unknown
 	Message      string
 
-	cause error // whose text Message is, or ends in; nil where it is of its own
+	cause error // whose text is Message, or the end of it; may be nil
 }
 
-// newError is an error at a place.
+// newError returns an error at a position.
 func newError(at position, cause error) *Error {
 	return &Error{File: at.file, Line: at.line, Column: at.column, Message: cause.Error(), cause: cause}
 }
 
-// Unwrap gives the cause, which may be nil.
+// Unwrap returns the cause, or nil.
 func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string {
-	var at strings.Builder
-	if e.File != "" {
-		at.WriteString(e.File)
-		if e.Line > 0 {
-			at.WriteString(":" + strconv.Itoa(e.Line))
-			if e.Column > 0 {
-				at.WriteString(":" + strconv.Itoa(e.Column))
-			}
-		}
-		at.WriteString(": ")
+	switch {
+	case e.File == "":
+		return e.Message
+	case e.Line == 0:
+		return e.File + ": " + e.Message
+	case e.Column == 0:
+		return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Message)
 	}
-	return at.String() + e.Message
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
 }
 
 // Errors are all mistakes that were found, in the order of the file.
@@ -54,7 +50,7 @@ func (p *problems) add(at position, format string, args ...any) {
 	*p = append(*p, &Error{File: at.file, Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...)})
 }
 
-// cause adds what an error says.
+// cause adds an error.
 func (p *problems) cause(at position, err error) { *p = append(*p, newError(at, err)) }
 
 // sorted returns the problems as an error without duplicates, nil if there are none.

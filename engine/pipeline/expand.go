@@ -34,7 +34,7 @@ type Expanded struct {
 type expandedNode struct {
 	node
 	kind *kindOf
-	// told is with, with references in the place of secrets.
+	// told holds the options of with, but references in the place of secrets.
 	told *value
 	// missing maps options without a value to the placeholder that would set them.
 	missing map[string]string
@@ -314,11 +314,10 @@ func (e *Expanded) checkCycles(p *problems) {
 	}
 	at := e.at
 	if cycle, ok := errors.AsType[*engine.CycleError](err); ok {
-		for _, n := range e.nodes {
-			if slices.Contains(cycle.Nodes, n.name) && n.at.file == e.at.file {
-				at = n.at
-				break
-			}
+		if i := slices.IndexFunc(e.nodes, func(n expandedNode) bool {
+			return slices.Contains(cycle.Nodes, n.name) && n.at.file == e.at.file
+		}); i >= 0 {
+			at = e.nodes[i].at
 		}
 	}
 	p.add(at, "%v", err)

@@ -25,9 +25,9 @@ type Kind struct {
 	Effects bool
 	// Needs lists what a process must provide to run the stage.
 	Needs []engine.Need
-	// Secrets returns where in `with` values stand that must not be told, beside those
-	// that Schema calls writeOnly, as paths of keys and indexes; it may be nil. In the
-	// node there are references in their place ([engine.Secret]).
+	// Secrets returns the paths of secret values in `with`, of keys and indexes, in
+	// addition to those that are writeOnly in Schema; it may be nil. The node has
+	// references instead of these values ([engine.Secret]).
 	Secrets func(ctx context.Context, with json.RawMessage) [][]string
 	// New returns the stage for `with`, which is valid against Schema.
 	New func(with json.RawMessage) (engine.Stage, error)

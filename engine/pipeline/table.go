@@ -52,14 +52,14 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	return new(Schemas).NewTable(defaults, kinds...)
 }
 
-// Schemas keeps the schemas of kinds and the default pipeline, so that what many tables
-// have is compiled once. The zero value is ready; its methods may be called concurrently.
+// Schemas keeps the schemas of kinds and the default pipeline, so that they are compiled once
+// for many tables. The zero value is ready to use; its methods may be called concurrently.
 type Schemas struct {
 	ready    sync.Map // of func() (*kindOf, error), by name and the schema's text
 	defaults sync.Map // of func() (*value, error), by their text
 }
 
-// NewTable is the package's NewTable.
+// NewTable is [NewTable] with the schemas that s keeps.
 func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	t := &Table{kinds: map[string]*kindOf{}, sections: map[string]map[string]*option{}}
 	for _, k := range kinds {

@@ -209,24 +209,23 @@ func (c Case) secret(_ context.Context, name string) (string, error) {
 // slow is the time that a slow consumer takes for an event.
 const slow = time.Millisecond
 
-// Check runs the stage several times and says what is wrong with it:
+// Check runs the stage several times and returns an error if it breaks a rule:
 //
-//   - two runs at once must make the same outputs, bit by bit, also where whoever
-//     hears of events is slow;
-//   - every output must be declared and every declared one made, if Node.Outputs
-//     are, and be in the store as its descriptor says;
-//   - the inputs must stay as they are, and of the store only they, what they list
-//     and what the stage wrote may be read: another process has no more;
-//   - outputs, events, errors and the log must not have the values of secrets;
-//   - no event, and no use of the store, may come after the run;
-//   - a Keyer must have one key, and, if it reports messages with a level, be a
-//     Replayer that repeats them;
-//   - a Checker must find nothing wrong;
-//   - a run whose context ends, before it starts or at any use of its store,
-//     must fail, and with the reason: whoever goes on would publish half of
-//     something.
+//   - Two concurrent runs make the same outputs, bit by bit, even if the consumer
+//     of events is slow.
+//   - Every output is declared and every declared one made, if Node.Outputs is
+//     set, and its blob in the store matches its descriptor.
+//   - The inputs do not change, and the stage reads only them, what they list and
+//     what it wrote: another process would have nothing else.
+//   - Outputs, events, errors and the log do not contain the values of secrets.
+//   - No event is reported, and the store is not used, after the run.
+//   - The key of a Keyer does not vary. If it reports messages with a level, it is
+//     a Replayer that repeats them.
+//   - A Checker finds nothing wrong.
+//   - A run whose context ends, before it starts or at any use of its store,
+//     fails with the reason: continuing would publish something incomplete.
 //
-// The stage must be one that succeeds. A panic is an error. A stage that hangs, hangs here.
+// The stage must succeed. A panic is an error. If the stage hangs, so does Check.
 func (c Case) Check(ctx context.Context) error {
 	counted := &counter{at: -1, read: map[digest.Digest]bool{}, written: map[digest.Digest]bool{}}
 	var results [2]*Result

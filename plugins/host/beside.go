@@ -142,7 +142,7 @@ func (i *Interpreter) Builds(ctx context.Context) (map[string]digest.Digest, err
 	}
 	b, err := i.beside()
 	if err != nil || b.Builds[runtime.GOOS+"/"+runtime.GOARCH] != b.Checksum {
-		return nil, nil //nolint:nilerr // what describes another executable says nothing of this one
+		return nil, nil //nolint:nilerr // a description of another executable does not apply to this one
 	}
 	for _, sum := range b.Builds {
 		if sum.Validate() != nil {

@@ -5,6 +5,7 @@ package host
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -47,7 +48,7 @@ func (o *output) add(line string) {
 	defer o.mu.Unlock()
 	o.memory = o.memory || noMemory(line)
 	if len(o.last) == tailLines {
-		o.last = append(o.last[:0], o.last[1:]...)
+		o.last = slices.Delete(o.last, 0, 1)
 	}
 	o.last = append(o.last, line)
 }
@@ -55,14 +56,9 @@ func (o *output) add(line string) {
 // noMemory reports whether a line is one that runtimes print when they run out of memory:
 // those of Go, C, C++, Rust, Python, Java and JavaScript.
 func noMemory(line string) bool {
-	for _, words := range []string{
+	return slices.ContainsFunc([]string{
 		"out of memory", "cannot allocate memory", "Cannot allocate memory", "memory allocation of", "failed to allocate", "bad_alloc", "MemoryError", "OutOfMemoryError",
-	} {
-		if strings.Contains(line, words) {
-			return true
-		}
-	}
-	return false
+	}, func(words string) bool { return strings.Contains(line, words) })
 }
 
 // outOfMemory reports whether the process printed that it ran out of memory.
@@ -77,17 +73,14 @@ func (o *output) tail() string {
 	const most = 500
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var b strings.Builder
-	for i, line := range o.last {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
+	lines := slices.Clone(o.last)
+	for i, line := range lines {
 		if len(line) > most {
 			line = line[:most] + "…"
 		}
-		b.WriteString("  " + strings.ToValidUTF8(line, "\uFFFD"))
+		lines[i] = "  " + strings.ToValidUTF8(line, "\uFFFD")
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
 }
 
 // lineWriter calls emit for every line. It must be used by one goroutine at a time.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -25,10 +26,8 @@ func SearchPath(exe string, getenv func(string) string) []string {
 	dirs = append(dirs, UserDir(getenv))
 
 	var out []string
-	seen := map[string]bool{}
 	for _, dir := range dirs {
-		if dir = filepath.Clean(dir); filepath.IsAbs(dir) && !seen[dir] {
-			seen[dir] = true
+		if dir = filepath.Clean(dir); filepath.IsAbs(dir) && !slices.Contains(out, dir) {
 			out = append(out, dir)
 		}
 	}

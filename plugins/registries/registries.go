@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registries reaches registries as tape does, for interpreters that fetch from
-// them: by way of the mirrors in containerd's hosts.toml files, with tape's CA file, and
-// without TLS where tape was told so.
+// Package registries accesses registries like tape, for interpreters that fetch from them:
+// through the mirrors in containerd's hosts.toml files, with tape's CA file, and without TLS
+// for the hosts that tape's user lists.
 package registries
 
 import (
@@ -32,8 +32,8 @@ func TLS(how *interpreter.Registries) (*tls.Config, error) {
 }
 
 // Hosts returns the hosts of a registry: its mirrors, then the registry itself. login, which
-// may be nil, returns the credentials of a host. A hosts.toml that cannot be read is an error:
-// without it, requests would go elsewhere than they are to.
+// may be nil, returns the credentials of a host. An unreadable hosts.toml is an error, because
+// requests would be sent to the wrong hosts.
 func Hosts(ctx context.Context, how *interpreter.Registries, registry string, login func(host string) (user, secret string, err error)) ([]docker.RegistryHost, error) {
 	how = cmp.Or(how, &interpreter.Registries{})
 	tlsConfig, err := TLS(how)

@@ -1,40 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry reaches OCI registries. containerd brings hosts.toml with mirrors,
-// requests for tokens, and the listing of referrers (core/remotes/docker); the rest of
+// Package registry implements the protocol of OCI registries. containerd reads
+// hosts.toml with its mirrors and requests tokens (core/remotes/docker); the rest of
 // the protocol is here:
 //
-//   - A request that is refused for the moment (408, 429, 5xx) or breaks off is
-//     tried again, later each time, and not before the Retry-After it was given.
-//     One that does nothing for [Options.Patience] counts as broken.
-//   - Each host gets a bounded number of requests at once, which grows until the
-//     host says 429. A request counts until its answer begins; a body streams
-//     outside the count, so that nobody who holds a place waits for another.
-//   - A host with a limit ([Options.Limits]) gets no more requests a second than that,
-//     evenly spaced: first tries and later ones, those for tokens, and those that
-//     another host redirects to it.
-//   - A blob is verified on its way. Its end is held back until size and digest
-//     are right, so that a wrong byte never lands. A download that breaks off goes on
-//     from there, an upload starts over.
-//   - Credentials and tokens go to the scheme, host and port that they are for, and
-//     nowhere else: not where a registry redirects to, nor where it has uploads go.
-//   - Success is what the specification calls success, or what the registry confirms.
-//     A web page is none.
-//   - Manifests, and blobs that are small, are written with one request each,
-//     without a question before; the blobs with the two of an upload where a
-//     registry takes them no other way, which one of them finds out.
-//   - Referrers are read and written in registries without an API for them, by the
-//     tag sha256-<hex> of the distribution specification 1.1.
+//   - A request that is refused temporarily (408, 429, 5xx) or breaks off is
+//     repeated after growing pauses, and not before its Retry-After. One without
+//     any activity for [Options.Patience] counts as broken.
+//   - Each host gets a bounded number of concurrent requests, which grows until the
+//     host answers 429. A request counts until its answer begins, so that no
+//     request that has a place waits for another; bodies do not count.
+//   - A host with a limit ([Options.Limits]) gets at most that many requests per
+//     second, evenly spaced. Repeated requests count, and so do those for tokens
+//     and those that another host redirects to it.
+//   - A blob is verified while it is read. Its end is held back until size and
+//     digest are right, so that no reader gets all of a wrong blob. A broken
+//     download is resumed, a broken upload starts again.
+//   - Credentials and tokens are sent only to the scheme, host and port that they
+//     are for, not to the targets of redirections or to locations for uploads.
+//   - A request succeeded if the specification defines its status as success, or if
+//     the registry confirms it. A web page is not a success.
+//   - Manifests and small blobs are written with one request each, without asking
+//     first. If a registry does not accept blobs that way, which the first one
+//     shows, they are written with the two requests of an upload.
+//   - In registries without the referrers API, referrers are read and written under
+//     the tag sha256-<hex> of the distribution specification 1.1.
 //
-// [Client.Source] reads through mirrors; [Client.Repository] is always the
-// registry that its name says, because a mirror would answer for a repository
-// that is written to with a stranger's bytes.
+// [Client.Source] reads through mirrors. [Client.Repository] always accesses the
+// registry in its name, because a mirror could return other content than the
+// repository that is written to.
 //
-// Errors say which registry and which reference, and what to do about it. They
-// are of the classes of github.com/containerd/errdefs: ErrNotFound,
-// ErrUnauthenticated, ErrPermissionDenied, ErrDataLoss (wrong bytes) and
-// ErrUnavailable. No credential enters an error or the log, nor does the query of
-// a URL, which may hold one.
+// Errors name the registry, the reference and a remedy. They are of the classes of
+// github.com/containerd/errdefs: ErrNotFound, ErrUnauthenticated,
+// ErrPermissionDenied, ErrDataLoss (wrong bytes) and ErrUnavailable. Errors and
+// logs contain neither credentials nor queries of URLs, which may contain some.
 package registry
 
 import (

@@ -9,7 +9,7 @@ import (
 )
 
 // Timer bounds how long operations with its context may take. Time that their requests spend
-// waiting for their turn is not counted, because it says nothing about the registry.
+// waiting for their turn is not counted, because the registry does not cause it.
 type Timer struct {
 	end context.CancelCauseFunc
 

@@ -181,7 +181,7 @@ func (h *Hold) Writer(ctx context.Context, opts ...content.WriterOpt) (content.W
 	return &holdingWriter{w, h}, nil
 }
 
-// KeepBytes is that of the layer.
+// KeepBytes is [Overlay.KeepBytes], and holds the blob.
 func (h *Hold) KeepBytes(ctx context.Context, dgst digest.Digest, data []byte) error {
 	h.hold(dgst) // before it is found to be there
 	return h.Overlay.KeepBytes(ctx, dgst, data)

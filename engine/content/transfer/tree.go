@@ -77,11 +77,10 @@ func (t *Tree) Manifests() []digest.Digest { return slices.Sorted(maps.Keys(t.ma
 // digest.
 func (t *Tree) Descriptors() []ocispec.Descriptor {
 	out := make([]ocispec.Descriptor, 0, len(t.manifests)+len(t.blobs))
-	for _, m := range t.manifests {
-		out = append(out, m.desc)
-	}
-	for _, b := range t.blobs {
-		out = append(out, b.desc)
+	for _, nodes := range []map[digest.Digest]treeNode{t.manifests, t.blobs} {
+		for _, n := range nodes {
+			out = append(out, n.desc)
+		}
 	}
 	slices.SortFunc(out, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 	return out

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// Basic asks for a user and a password with every request.
+// Basic requires a user and a password with every request.
 func Basic(next http.Handler, user, password string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if u, p, ok := r.BasicAuth(); !ok || u != user || p != password {
@@ -22,14 +22,14 @@ func Basic(next http.Handler, user, password string) http.Handler {
 	})
 }
 
-// Bearer is a registry with a token server, at /token of the same address. As
-// Docker Hub does, it gives a token to anybody, and says 401 again to a token
-// that does not open the repository: who may not read cannot tell a repository
-// that is private from one that does not exist.
+// Bearer is a registry with a token server, at /token of the same address. Like
+// Docker Hub, it gives everyone a token, and answers 401 again if the token does
+// not give access to the repository: a user without access cannot distinguish a
+// private repository from one that does not exist.
 type Bearer struct {
 	Next           http.Handler
 	User, Password string
-	// Public reports whether anyone may read a repository; nil: no.
+	// Public reports whether anyone may read a repository; if it is nil, no one may.
 	Public func(name string) bool
 
 	mu     sync.Mutex
@@ -48,7 +48,7 @@ func (b *Bearer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	req := parse(r.URL)
-	path := req.name // as scopes spell it: without the host that a mirror is told
+	path := req.name // as in scopes: without the registry that the request to a mirror names
 	if ns := r.URL.Query().Get("ns"); ns != "" {
 		path = strings.TrimPrefix(path, ns+"/")
 	}
@@ -76,7 +76,7 @@ func (b *Bearer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	deny(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
 }
 
-// serveToken answers GET with basic authentication, and POST as OAuth 2 does.
+// serveToken accepts GET with basic authentication, and POST as in OAuth 2.
 func (b *Bearer) serveToken(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		deny(w, http.StatusBadRequest, "UNSUPPORTED", "form cannot be read")
@@ -90,7 +90,7 @@ func (b *Bearer) serveToken(w http.ResponseWriter, r *http.Request) {
 		deny(w, http.StatusUnauthorized, "UNAUTHORIZED", "incorrect username or password")
 		return
 	}
-	// A scope may come in a parameter of its own or beside others.
+	// Each scope may have its own parameter, or share one with others.
 	scopes := strings.Fields(strings.Join(r.Form["scope"], " "))
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -22,14 +22,14 @@ import (
 // Match reports whether a request is affected.
 type Match func(*http.Request) bool
 
-// Is matches requests of a kind, with one of the methods where any are given.
+// Is matches requests of a kind, with one of the methods if any are given.
 func Is(kind Kind, methods ...string) Match {
 	return func(r *http.Request) bool {
 		return parse(r.URL).kind == kind && (len(methods) == 0 || slices.Contains(methods, r.Method))
 	}
 }
 
-// Of narrows a match to requests whose path contains s: a repository, a tag, a
+// Of restricts a match to requests whose path contains s: a repository, a tag or a
 // digest.
 func Of(s string, m Match) Match {
 	return func(r *http.Request) bool { return strings.Contains(r.URL.Path, s) && m(r) }
@@ -41,7 +41,7 @@ func First(n int64, m Match) Match {
 	return func(r *http.Request) bool { return m(r) && seen.Add(1) <= n }
 }
 
-// After matches what m matches, from the n-th on.
+// After matches the requests that m matches, except the first n.
 func After(n int64, m Match) Match {
 	var seen atomic.Int64
 	return func(r *http.Request) bool { return m(r) && seen.Add(1) > n }
@@ -50,7 +50,7 @@ func After(n int64, m Match) Match {
 // Fault is a faulty behaviour: it wraps the handler that would have responded.
 type Fault func(next http.Handler) http.Handler
 
-// Misbehave lets the fault answer the requests that match.
+// Misbehave returns a handler in which the fault answers the requests that match.
 func Misbehave(next http.Handler, when Match, how Fault) http.Handler {
 	faulty := how(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -78,10 +78,10 @@ func Refuse() Fault {
 	return instead(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
 
-// Hang takes the request and never answers; it ends when the client goes away.
+// Hang reads the request and never answers. It ends when the client disconnects.
 func Hang() Fault {
 	return instead(func(_ http.ResponseWriter, r *http.Request) {
-		// The server does not notice that a client went away that it does not listen to.
+		// The server notices that the client has disconnected only if it has read the body.
 		if _, err := io.Copy(io.Discard, r.Body); err == nil {
 			<-r.Context().Done()
 		}
@@ -94,7 +94,7 @@ func instead(answer http.HandlerFunc) Fault {
 	return func(http.Handler) http.Handler { return answer }
 }
 
-// Truncate ends the body after n bytes as though that were all of it.
+// Truncate ends the body after n bytes as if it were complete.
 func Truncate(n int64) Fault { return body(n, nil) }
 
 // Cut sends n bytes of the body and then cuts the connection.
@@ -105,8 +105,8 @@ func Cut(n int64) Fault {
 	})
 }
 
-// Stall sends n bytes of the body and then nothing more; it ends when the
-// client goes away.
+// Stall sends n bytes of the body and then nothing more. It ends when the
+// client disconnects.
 func Stall(n int64) Fault {
 	return body(n, func(w http.ResponseWriter, r *http.Request, _ []byte) {
 		flush(w)
@@ -119,7 +119,7 @@ func Stall(n int64) Fault {
 func Corrupt(n int64) Fault {
 	return body(n, func(w http.ResponseWriter, _ *http.Request, rest []byte) {
 		rest[0] ^= 1
-		w.Write(rest) //nolint:errcheck // the client went away
+		w.Write(rest) //nolint:errcheck // the client has disconnected
 	})
 }
 
@@ -148,8 +148,8 @@ func flush(w http.ResponseWriter) {
 	http.NewResponseController(w).Flush() //nolint:errcheck // a connection that is gone need not be cut
 }
 
-// Reject refuses to take manifests that match, as old registries do, with 400
-// and MANIFEST_INVALID.
+// Reject refuses manifests that match, as old registries do, with status 400
+// and code MANIFEST_INVALID.
 func Reject(next http.Handler, match func(m ManifestFields) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut && parse(r.URL).kind == Manifests {
@@ -169,7 +169,7 @@ func Reject(next http.Handler, match func(m ManifestFields) bool) http.Handler {
 	})
 }
 
-// ManifestFields is what [Reject] shows of a pushed manifest.
+// ManifestFields are the fields of a pushed manifest that [Reject] passes on.
 type ManifestFields struct {
 	ContentType  string              `json:"-"`
 	MediaType    string              `json:"mediaType"`
@@ -178,7 +178,7 @@ type ManifestFields struct {
 	Subject      *ocispec.Descriptor `json:"subject"`
 }
 
-// Index matches image indexes of either vendor.
+// Index matches image indexes, OCI's and Docker's.
 func Index(m ManifestFields) bool {
 	return m.ContentType == ocispec.MediaTypeImageIndex || m.ContentType == DockerIndex
 }
@@ -186,13 +186,13 @@ func Index(m ManifestFields) bool {
 // ArtifactType matches manifests that have one.
 func ArtifactType(m ManifestFields) bool { return m.ArtifactType != "" }
 
-// EmptyConfig matches manifests whose config is OCI 1.1's empty one.
+// EmptyConfig matches manifests with the empty config of OCI 1.1.
 func EmptyConfig(m ManifestFields) bool {
 	return m.Config != nil && m.Config.MediaType == ocispec.MediaTypeEmptyJSON
 }
 
-// NoReferrers makes a registry one from before OCI 1.1: the referrers API is
-// not there and OCI-Subject is not answered.
+// NoReferrers returns a registry like those from before OCI 1.1: it has no
+// referrers API, and does not send OCI-Subject.
 func NoReferrers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if parse(r.URL).kind == Referrers {
@@ -215,8 +215,8 @@ func (w *subjectless) WriteHeader(code int) {
 // Unwrap is for http.ResponseController.
 func (w *subjectless) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Quota answers no more than n requests in each window of time, and all others with 429 and
-// when to come back. It is made by [NewQuota].
+// Quota accepts at most n requests in each window of time. It answers the others with 429 and
+// a Retry-After.
 type Quota struct {
 	next   http.Handler
 	n      int
@@ -228,14 +228,14 @@ type Quota struct {
 	stats QuotaStats
 }
 
-// QuotaStats are what a [Quota] saw.
+// QuotaStats counts the requests to a [Quota].
 type QuotaStats struct {
 	Requests, Refused int
-	// Most is the most requests that came in one window.
+	// Most is the largest number of requests in one window.
 	Most int
 }
 
-// NewQuota makes a quota of n requests a window. Windows are those of the clock.
+// NewQuota returns a quota of n requests per window. Windows begin at multiples of their length.
 func NewQuota(next http.Handler, n int, window time.Duration) *Quota {
 	return &Quota{next: next, n: n, window: window}
 }

@@ -32,20 +32,20 @@ type Image struct {
 	Platforms []string // os/arch[/variant]; none: linux/amd64 and linux/arm64
 	Layers    []int64  // sizes in bytes of each platform's own layers; none: one of 1000
 	Shared    []int64  // sizes of layers that every image with a layer of this size has in common, below its own
-	Single    bool     // the first platform's manifest alone, without an index
+	Single    bool     // only the manifest of the first platform, without an index
 	Docker    bool     // Docker's media types
 	Schema1   bool     // a manifest of Docker's obsolete schema 1
-	Salt      string   // changes the layers: the tag was pushed again
+	Salt      string   // changes the layers, as if the tag was pushed again
 
-	// Inline is the number of SBOMs beside the provenance in the BuildKit
-	// attestation manifest of each platform, plus one; 0 makes none.
+	// Inline is the number of statements in the BuildKit attestation manifest of
+	// each platform: provenance, then SBOMs. 0 makes no such manifest.
 	Inline int
 	// Signatures, Attestations and SBOMs are layers of the manifests tagged
 	// sha256-<hex>.sig, .att and .sbom; 0 makes no such tag.
 	Signatures, Attestations, SBOMs int
 	// Referrers are manifests whose subject is the image.
 	Referrers []Artifact
-	// Deep attaches the tags and referrers to every platform's manifest too.
+	// Deep also attaches the tags and referrers to the manifest of every platform.
 	Deep bool
 }
 
@@ -55,8 +55,8 @@ type Artifact struct {
 	Annotations map[string]string // of the manifest
 }
 
-// Bundle is what cosign 3 attaches: a Sigstore bundle for the predicate type, a
-// signature where that is https://sigstore.dev/cosign/sign/v1.
+// Bundle returns what cosign 3 attaches: a Sigstore bundle for the predicate type,
+// which is a signature if that is https://sigstore.dev/cosign/sign/v1.
 func Bundle(predicateType string) Artifact {
 	return Artifact{Type: SigstoreBundle, Annotations: map[string]string{
 		"dev.sigstore.bundle.content":       "dsse-envelope",
@@ -64,8 +64,8 @@ func Bundle(predicateType string) Artifact {
 	}}
 }
 
-// Published is the image as well-kept projects publish it: two platforms with
-// provenance and an SBOM inline, a cosign signature by tag and an SBOM by
+// Published returns an image as large projects publish it: two platforms with
+// inline provenance and SBOM, a cosign signature under a tag, and an SBOM as a
 // referrer.
 func Published() Image {
 	return Image{Inline: 2, Signatures: 1, Referrers: []Artifact{{Type: SPDX}}}
@@ -151,9 +151,8 @@ func (m maker) platform(platform string) ocispec.Descriptor {
 	})
 }
 
-// inline makes the attestation manifest that BuildKit puts into an index
-// beside the manifest it speaks of (docs/attestations/attestation-storage.md
-// of moby/buildkit).
+// inline makes the attestation manifest that BuildKit adds to an index for one of
+// its manifests (docs/attestations/attestation-storage.md of moby/buildkit).
 func (m maker) inline(platform string, about digest.Digest) ocispec.Descriptor {
 	var layers []ocispec.Descriptor
 	for i := range m.img.Inline {
@@ -188,8 +187,8 @@ func (m maker) inline(platform string, about digest.Digest) ocispec.Descriptor {
 	return desc
 }
 
-// attach publishes signatures and the like beside a manifest, as cosign's tags
-// and as referrers.
+// attach attaches signatures, attestations and SBOMs to a manifest, under
+// cosign's tags and as referrers.
 func (m maker) attach(to ocispec.Descriptor) {
 	tag := "sha256-" + to.Digest.Encoded()
 	for _, a := range []struct {

@@ -11,16 +11,16 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// noise is a blob of any size that takes no memory: a block of pseudo-random
-// bytes repeated, with a hash of the seed before it, so that two seeds never
-// give the same blob. Any part of it can be read without what is before.
+// noise is a blob of any size that takes no memory: a hash of the seed, so that
+// two seeds never give the same blob, and then a repeated block of pseudo-random
+// bytes. Any part of it can be read without reading what precedes it.
 type noise struct {
 	head  [sha256.Size]byte
 	block []byte
 	size  int64
 }
 
-// newBlock makes the bytes that every noise of an upstream repeats.
+// newBlock returns the block that all blobs of an upstream repeat.
 func newBlock() []byte {
 	block := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte([]byte("the same bytes on every machine."))).Read(block) //nolint:errcheck // it never fails
@@ -51,7 +51,7 @@ func (n noise) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// digest reads the blob once.
+// digest returns the digest of the blob, which it reads.
 func (n noise) digest() digest.Digest {
 	d := digest.Canonical.Digester()
 	if _, err := io.Copy(d.Hash(), io.NewSectionReader(n, 0, n.size)); err != nil {

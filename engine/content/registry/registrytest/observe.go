@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Counter counts what passes through it. It is made by [Count].
+// Counter counts requests and answers.
 type Counter struct {
 	next http.Handler
 
@@ -19,15 +19,15 @@ type Counter struct {
 	inFlight int
 }
 
-// Stats are what a [Counter] saw. The keys are method and kind: "GET blobs".
+// Stats are the counts of a [Counter], by method and kind: "GET blobs".
 type Stats struct {
 	Requests map[string]int
 	Bytes    map[string]int64 // bodies, in both directions
-	// InFlight is the most requests that were being answered at once.
+	// InFlight is the largest number of concurrent requests.
 	InFlight int
 }
 
-// Total is the number of all requests.
+// Total returns the number of all requests.
 func (s Stats) Total() int {
 	total := 0
 	for _, n := range s.Requests {
@@ -36,7 +36,7 @@ func (s Stats) Total() int {
 	return total
 }
 
-// Count counts requests and the bytes of bodies.
+// Count returns a handler that counts requests and the bytes of bodies.
 func Count(next http.Handler) *Counter {
 	return &Counter{next: next, stats: Stats{Requests: map[string]int{}, Bytes: map[string]int64{}}}
 }
@@ -48,7 +48,7 @@ func (c *Counter) Stats() Stats {
 	return Stats{Requests: maps.Clone(c.stats.Requests), Bytes: maps.Clone(c.stats.Bytes), InFlight: c.stats.InFlight}
 }
 
-// Reset returns the counts so far and starts again from nothing.
+// Reset returns the counts so far and sets them to zero.
 func (c *Counter) Reset() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (b *countingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Delay answers every request d later, or not at all when the client has gone.
+// Delay answers every request d later, or not at all if the client has disconnected.
 func Delay(next http.Handler, d time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timer := time.NewTimer(d)

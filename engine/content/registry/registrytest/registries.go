@@ -22,10 +22,10 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Distribution makes a registry of CNCF distribution v3, which has no referrers
-// API and stores no manifest whose children it lacks. It keeps what is pushed
-// in the folder dir, or in memory where dir is empty. It logs by the process's
-// standard logger of logrus, whose output is discarded from then on.
+// Distribution returns a registry of CNCF distribution v3, which has no referrers
+// API, and rejects manifests whose children are missing. It stores content in the
+// folder dir, or in memory if dir is empty. It logs to the standard logger of
+// logrus, whose output is discarded from then on.
 func Distribution(dir string) http.Handler {
 	logrus.SetOutput(io.Discard)
 	config := &configuration.Configuration{
@@ -44,7 +44,7 @@ func Distribution(dir string) http.Handler {
 	return handlers.NewApp(context.Background(), config)
 }
 
-// GGCR makes go-containerregistry's registry in memory, with the referrers API.
+// GGCR returns go-containerregistry's registry in memory, with the referrers API.
 // It sends no OCI-Subject, and reports the config's media type as a referrer's
 // artifactType.
 func GGCR() http.Handler {
@@ -54,20 +54,20 @@ func GGCR() http.Handler {
 	}
 }
 
-// lookedUp answers that nothing is about a manifest, which is what most are asked for
-// in vain: go-containerregistry decodes all manifests of the repository to find out, where
-// a registry looks it up. A benchmark on the same processors would measure that.
+// lookedUp answers requests for the referrers of a manifest that has none. A registry looks
+// them up, but go-containerregistry decodes all manifests of the repository, and a benchmark on
+// the same processors would measure that.
 type lookedUp struct {
 	next  http.Handler
 	mu    sync.Mutex
-	repos map[string]map[digest.Digest]bool // the subjects of what was put
+	repos map[string]map[digest.Digest]bool // the subjects of the manifests in each repository
 }
 
 func (h *lookedUp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := parse(r.URL)
 	switch {
 	case req.kind == Manifests && r.Method == http.MethodPut:
-		data, _ := io.ReadAll(r.Body) // what broke off is refused below
+		data, _ := io.ReadAll(r.Body) // an incomplete manifest is refused below
 		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(data), r.Body))
 		h.put(req.name, data)
 	case req.kind == Referrers && r.Method == http.MethodGet && h.nothing(req.name, digest.Digest(req.ref)):
@@ -82,7 +82,7 @@ func (h *lookedUp) put(repo string, data []byte) {
 	var manifest struct {
 		Subject ocispec.Descriptor `json:"subject"`
 	}
-	_ = json.Unmarshal(data, &manifest) // what is none has no subject
+	_ = json.Unmarshal(data, &manifest) // anything else has no subject
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.repos[repo] == nil {
@@ -91,7 +91,7 @@ func (h *lookedUp) put(repo string, data []byte) {
 	h.repos[repo][manifest.Subject.Digest] = true
 }
 
-// nothing reports whether a repository has manifests, and none is about the subject.
+// nothing reports whether a repository has manifests, and none has the subject.
 func (h *lookedUp) nothing(repo string, subject digest.Digest) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -99,8 +99,8 @@ func (h *lookedUp) nothing(repo string, subject digest.Digest) bool {
 	return known && !subjects[subject] && subject.Validate() == nil
 }
 
-// TwoRequests is a registry that takes a blob with the two requests of an upload
-// only, as most do: one that comes with the first is not looked at.
+// TwoRequests returns a registry that accepts a blob only with the two requests of an
+// upload, as most do. It ignores a blob in the first request.
 func TwoRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if query := r.URL.Query(); r.Method == http.MethodPost && query.Has("digest") {

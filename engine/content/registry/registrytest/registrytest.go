@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registrytest makes registries for tests and benchmarks, all in the
-// process and without a network:
+// Package registrytest has registries for tests and benchmarks, in the process
+// and without a network:
 //
-//   - [Upstream] makes up an image for every repository and tag it is asked
-//     for, the same one for the same name, with what is published beside
-//     images: BuildKit attestations, cosign tags, referrers. Through a hosts
-//     folder ([WriteHosts], [WriteMirror]) it stands for every registry there
-//     is, so that applications are packaged under their real names.
+//   - [Upstream] generates an image for every repository and tag that is
+//     requested, always the same for the same name, with BuildKit attestations,
+//     cosign tags and referrers. With a hosts folder ([WriteHosts],
+//     [WriteMirror]) it replaces every registry, so that applications are
+//     packaged under their real names.
 //   - [Distribution] and [GGCR] are the two registries that everything is
-//     tested against: one without the referrers API, one with it.
+//     tested with: one without the referrers API, one with it.
 //   - [Count], [Delay], [Fault], [Basic], [Bearer], [Reject] and [NoReferrers]
 //     wrap any of these to observe it or to make it misbehave.
 //
-// Everything is an [http.Handler]; [Serve] puts one on a loopback port.
+// Everything is an [http.Handler]; [Serve] serves one on a loopback port.
 package registrytest
 
 import (
@@ -28,7 +28,7 @@ import (
 )
 
 // Serve serves h on a loopback port until the test ends, and returns
-// 127.0.0.1:PORT, which is how references spell the registry.
+// 127.0.0.1:PORT, the name of the registry in references.
 func Serve(tb testing.TB, h http.Handler) string {
 	tb.Helper()
 	server := httptest.NewServer(h)
@@ -48,16 +48,16 @@ func Unreachable(tb testing.TB) string {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// WriteHosts writes a containerd hosts folder in which host (a registry as
-// references spell it, or "_default" for every registry) is served by the
-// registry at addr (host:port, plain http) and by nothing else.
+// WriteHosts writes a containerd hosts folder in which the registry at addr
+// (host:port, plain http) replaces host: a registry as in references, or
+// "_default" for every registry.
 func WriteHosts(dir, host, addr string) error {
 	return writeHosts(dir, host, fmt.Sprintf("server = %q\n", "http://"+addr))
 }
 
 // WriteMirror writes a containerd hosts folder in which the registry at addr
 // (host:port, plain http) is asked before the real host. Capabilities are
-// "pull", "resolve", "referrers", "push"; with none it has the first three.
+// "pull", "resolve", "referrers" and "push", by default the first three.
 func WriteMirror(dir, host, addr string, capabilities ...string) error {
 	if len(capabilities) == 0 {
 		capabilities = []string{"pull", "resolve", "referrers"}
@@ -67,7 +67,7 @@ func WriteMirror(dir, host, addr string, capabilities ...string) error {
 }
 
 func writeHosts(dir, host, content string) error {
-	// containerd spells host:port as host_port_ in a folder's name.
+	// In containerd's names of folders, host:port is host_port_.
 	if i := strings.LastIndex(host, ":"); i > 0 {
 		host = host[:i] + "_" + host[i+1:] + "_"
 	}
@@ -95,15 +95,15 @@ const (
 	Other     Kind = "other"
 )
 
-// request is a request of the distribution API taken apart.
+// request has the parts of a request of the distribution API.
 type request struct {
 	kind Kind
-	name string // repository, preceded by the host in requests to a mirror (?ns=)
-	ref  string // tag or digest; of an upload whatever follows
+	name string // repository, in requests to a mirror (?ns=) with the registry
+	ref  string // tag or digest; the rest of the path of an upload
 }
 
-// parse takes /v2/<repository>/<kind>/<ref> apart. The last of the words that
-// the API knows decides: a repository may be called blobs.
+// parse splits /v2/<repository>/<kind>/<ref>. The last word that is a kind
+// separates the parts, because a repository may be named blobs.
 func parse(u *url.URL) request {
 	path, ok := strings.CutPrefix(u.Path, "/v2/")
 	switch {

@@ -20,17 +20,17 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Upstream is a read-only registry that makes up what it is asked for. A tag is
-// made when it is first asked for, and is then there by digest too. Two
-// upstreams make the same bytes of the same names.
+// Upstream is a read-only registry that generates what is requested. A tag is
+// generated with its first request, after which its content exists by digest too.
+// Two upstreams generate the same bytes for the same names.
 type Upstream struct {
-	// Image says what is behind a name such as docker.io/library/nginx (where
-	// a mirror is told no host, the repository alone) and a tag; false: there
-	// is no such tag. It is asked again with every request of the tag, so that
-	// its answer may change, and may be called from any goroutine. Nil answers
-	// Published for every name.
+	// Image returns the image of a name, such as docker.io/library/nginx, and a
+	// tag; false means that the tag does not exist. The name has no host if the
+	// request to a mirror has none. Image is called with every request of the
+	// tag, so that the image may change, and from any goroutine. If it is nil,
+	// every image is Published.
 	Image func(name, tag string) (Image, bool)
-	// NoReferrersAPI: there is only the fallback tag sha256-<hex>.
+	// NoReferrersAPI serves referrers only under the fallback tag sha256-<hex>.
 	NoReferrersAPI bool
 
 	mu     sync.Mutex
@@ -44,7 +44,7 @@ type layer struct {
 	digest digest.Digest
 }
 
-// repository is what was made under one name.
+// repository is what was generated for one name.
 type repository struct {
 	made      map[string]Image // by tag
 	tags      map[string]ocispec.Descriptor
@@ -58,11 +58,11 @@ type manifest struct {
 	data      []byte
 }
 
-// related matches the tags that speak of another manifest; these are never made up.
+// related matches the tags for what is attached to a manifest, which are never generated.
 var related = regexp.MustCompile(`^sha256-[a-f0-9]{64}(\.[a-z]+)?$`)
 
-// Resolve makes what is behind a tag, if it was not made before, and describes
-// it. It fails where Image says that there is none.
+// Resolve returns the descriptor of a tag, whose content is generated if necessary.
+// It fails if the tag does not exist.
 func (u *Upstream) Resolve(name, tag string) (ocispec.Descriptor, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -73,7 +73,7 @@ func (u *Upstream) Resolve(name, tag string) (ocispec.Descriptor, error) {
 	return desc, nil
 }
 
-// Manifest returns the bytes of a manifest made before, nil where there is none.
+// Manifest returns the bytes of a generated manifest, nil if there is none.
 func (u *Upstream) Manifest(name string, d digest.Digest) []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -94,7 +94,7 @@ func (u *Upstream) repository(name string) *repository {
 	return u.repos[name]
 }
 
-// layer makes a layer or finds it made. The lock is held.
+// layer returns a layer, which is generated once. The lock is held.
 func (u *Upstream) layer(seed string, size int64) (noise, digest.Digest) {
 	if u.block == nil {
 		u.block, u.layers = newBlock(), map[string]layer{}
@@ -109,7 +109,7 @@ func (u *Upstream) layer(seed string, size int64) (noise, digest.Digest) {
 	return l.noise, l.digest
 }
 
-// resolve finds a tag, and makes it where it is new or was changed.
+// resolve returns the descriptor of a tag, which is generated if it is new or has changed.
 func (r *repository) resolve(u *Upstream, name, tag string) (ocispec.Descriptor, bool) {
 	if related.MatchString(tag) {
 		desc, ok := r.tags[tag]
@@ -169,7 +169,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Docker-Content-Digest", d.String())
 		w.Header().Set("Content-Length", strconv.Itoa(len(m.data)))
 		if r.Method == http.MethodGet {
-			w.Write(m.data) //nolint:errcheck // the client went away
+			w.Write(m.data) //nolint:errcheck // the client has disconnected
 		}
 	case Blobs:
 		u.mu.Lock()
@@ -197,7 +197,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		index := referrersIndex(u.repository(req.name).referrers[digest.Digest(req.ref)])
 		u.mu.Unlock()
 		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-		w.Write(mustJSON(index)) //nolint:errcheck // the client went away
+		w.Write(mustJSON(index)) //nolint:errcheck // the client has disconnected
 	default:
 		deny(w, http.StatusNotFound, "UNSUPPORTED", "no such route")
 	}
@@ -218,9 +218,9 @@ func (u *Upstream) findManifest(req request) (manifest, digest.Digest, bool) {
 	return m, d, ok
 }
 
-// deny answers with an error as the distribution specification shapes it.
+// deny answers with an error in the form of the distribution specification.
 func deny(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) //nolint:errcheck // the client went away
+	json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}}) //nolint:errcheck // the client has disconnected
 }
