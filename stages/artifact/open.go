@@ -176,10 +176,7 @@ func (a *Application) Files(ctx context.Context) ([]files.File, error) {
 		list = append(list, f)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
+	return list, err
 }
 
 // EachFile is Files for files that need not be in memory together: it calls visit with each.
@@ -209,10 +206,7 @@ func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, er
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
+	return list, err
 }
 
 // unpack calls do with the tar of the content, which ends after the largest size that content

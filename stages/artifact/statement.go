@@ -39,10 +39,7 @@ type Resource struct {
 // NewStatement says the predicate of the subjects.
 func NewStatement(predicateType string, predicate any, subject ...Resource) (Statement, error) {
 	data, err := engine.MarshalJSON(predicate)
-	if err != nil {
-		return Statement{}, err
-	}
-	return Statement{Type: StatementType, Subject: subject, PredicateType: predicateType, Predicate: data}, nil
+	return Statement{Type: StatementType, Subject: subject, PredicateType: predicateType, Predicate: data}, err
 }
 
 // predicates are those of one type in statements; one that cannot be read is left out.

@@ -15,6 +15,19 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
+// whatTypeIs describes manifests by their artifact type, or by the media type of their config.
+var whatTypeIs = map[string]string{
+	ArtifactTypeContent:                        `the content of one: name its root, whose tag has no "` + contentTagPrefix + `" before it`,
+	originalContent:                            "the content of one of format v1alpha1: name its root",
+	ArtifactTypeAttestations:                   "an attestation manifest",
+	originalAttestations:                       "an attestation manifest",
+	ArtifactTypeApp:                            "one that was converted to a manifest",
+	"application/vnd.cncf.helm.config.v1+json": "a Helm chart (which is a source to package: oci://…)",
+	"application/vnd.cncf.flux.config.v1+json": "a Flux artifact",
+	"application/vnd.timoni.config.v1+json":    "a Timoni module",
+	"application/vnd.cncf.notary.signature":    "a Notation signature",
+}
+
 // whatIs describes a manifest that is not a taped application, for an error.
 func whatIs(desc ocispec.Descriptor, data []byte) string {
 	var m struct {
@@ -37,23 +50,10 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 	}
 
 	kind := cmp.Or(m.ArtifactType, m.Config.MediaType)
+	if known := whatTypeIs[kind]; known != "" {
+		return known
+	}
 	switch kind {
-	case ArtifactTypeContent:
-		return "the content of one: name its root, whose tag has no \"" + contentTagPrefix + "\" before it"
-	case originalContent:
-		return "the content of one of format v1alpha1: name its root"
-	case ArtifactTypeAttestations, originalAttestations:
-		return "an attestation manifest"
-	case ArtifactTypeApp:
-		return "one that was converted to a manifest"
-	case "application/vnd.cncf.helm.config.v1+json":
-		return "a Helm chart (which is a source to package: oci://…)"
-	case "application/vnd.cncf.flux.config.v1+json":
-		return "a Flux artifact"
-	case "application/vnd.timoni.config.v1+json":
-		return "a Timoni module"
-	case "application/vnd.cncf.notary.signature":
-		return "a Notation signature"
 	case ocispec.MediaTypeImageConfig, "application/vnd.docker.container.image.v1+json":
 		for _, layer := range m.Layers {
 			if strings.HasPrefix(layer.MediaType, "application/vnd.dev.cosign.") {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -32,9 +31,9 @@ const (
 // package for each image, which refers to the image's own SBOM if one was found. The
 // document does not depend on the run: its namespace is derived from the content's
 // digest, its time from the commit.
-func (k *known) sbom(content digest.Digest, created time.Time) *spdx.Document {
-	annotations := artifact.Annotations(k.repository, k.facts, created)
-	title := path.Base(k.repository)
+func (k *known) sbom(content digest.Digest) *spdx.Document {
+	annotations := artifact.Annotations(k.Repository, k.facts, k.Created)
+	title := path.Base(k.Repository)
 	document := &spdx.Document{
 		SPDXVersion:       spdx.Version,
 		DataLicense:       spdx.DataLicense,
@@ -101,8 +100,8 @@ func (k *known) imagePackage(image images.Image) *spdx.Package {
 		}
 		p.PackageExternalReferences = append(p.PackageExternalReferences, &spdx.PackageExternalReference{
 			Category: common.CategoryOther, RefType: sbomReference,
-			Locator: packageurl.NewPackageURL(packageurl.TypeOCI, "", path.Base(k.repository), r.Digest.String(),
-				packageurl.QualifiersFromMap(map[string]string{"repository_url": k.repository}), "").ToString(),
+			Locator: packageurl.NewPackageURL(packageurl.TypeOCI, "", path.Base(k.Repository), r.Digest.String(),
+				packageurl.QualifiersFromMap(map[string]string{"repository_url": k.Repository}), "").ToString(),
 			ExternalRefComment: fmt.Sprintf("of %s, %s", r.To, r.Via),
 		})
 	}

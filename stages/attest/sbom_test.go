@@ -19,7 +19,7 @@ import (
 // digest, with its package URL and its own SBOM.
 func TestSBOM(t *testing.T) {
 	web, db := digest.FromString("web"), digest.FromString("db")
-	k := &known{repository: "registry.example.com/team/shop", images: images.List{Images: []images.Image{
+	k := &known{Config: Config{Repository: "registry.example.com/team/shop", Created: time.Unix(1700000000, 0)}, images: images.List{Images: []images.Image{
 		{Name: "docker.io/library/web:1", Digest: web, Related: []images.Related{
 			{Kind: images.SBOM, Via: images.Referrer, Digest: digest.FromString("sbom"), To: web},
 			{Kind: images.Signature, Via: images.Tag, Digest: digest.FromString("sig"), To: web},
@@ -28,9 +28,8 @@ func TestSBOM(t *testing.T) {
 		{Name: "ghcr.io/acme/db@" + db.String(), Digest: db},
 	}}}
 	content := digest.FromString("content")
-	created := time.Unix(1700000000, 0)
 	encode := func() []byte {
-		data, err := engine.MarshalJSON(k.sbom(content, created))
+		data, err := engine.MarshalJSON(k.sbom(content))
 		if err != nil {
 			t.Fatal(err)
 		}

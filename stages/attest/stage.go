@@ -72,18 +72,12 @@ type Stage struct {
 
 // New returns the stage, or an error if c.Repository is not valid.
 func New(c Config) (*Stage, error) {
-	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
-		return nil, err
-	}
-	return &Stage{config: c}, nil
+	return &Stage{config: c}, engine.Mistaken("repository", artifact.CheckRepository(c.Repository))
 }
 
 // known holds everything that the statements are made from.
 type known struct {
-	repository string
-	version    string
-	fields     json.RawMessage
-
+	Config
 	facts      []vcs.Facts
 	renderings []rendering.Rendering
 	report     images.Report
@@ -94,7 +88,7 @@ type known struct {
 
 // Run implements [engine.Stage].
 func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
-	k := known{repository: s.config.Repository, version: s.config.Version, fields: s.config.Fields}
+	k := known{Config: s.config}
 	for _, input := range []struct {
 		name, mediaType string
 		into            any
@@ -125,21 +119,12 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	if s.config.SBOM {
-		sbom, err := artifact.NewStatement(artifact.PredicateSPDX, k.sbom(content.Digest, s.config.Created), resource(k.repository, content.Digest))
-		if err != nil {
-			return nil, err
-		}
-		statements = append(statements, sbom)
-	}
 	blobs, err := artifact.Attestations(content, statements)
 	if err != nil {
 		return nil, err
 	}
-	if err := artifact.Put(ctx, t.Store, append([]artifact.Blob{artifact.Empty()}, blobs...)...); err != nil {
-		return nil, err
-	}
-	return engine.Outputs{"manifest": blobs[len(blobs)-1].Desc}, nil
+	err = artifact.Put(ctx, t.Store, append([]artifact.Blob{artifact.Empty()}, blobs...)...)
+	return engine.Outputs{"manifest": blobs[len(blobs)-1].Desc}, err
 }
 
 // anonymous removes the name of a lone source. It carries no information, and may be

@@ -5,6 +5,7 @@ package attest
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -25,39 +26,35 @@ const (
 	orderImageRef = 2
 )
 
-// statements returns the statements in order: provenance, sources, renders, edits, secrets.
+// statements returns the statements in order: provenance, sources, renders, edits, secrets, SBOM.
 // Content is the digest of the content manifest.
 func (k *known) statements(content digest.Digest) ([]artifact.Statement, error) {
 	var out []artifact.Statement
-	add := func(predicateType string, predicate any, subject ...artifact.Resource) error {
+	var failed error
+	add := func(predicateType string, predicate any, subject ...artifact.Resource) {
 		if len(subject) == 0 {
-			return nil // a remote source has no files, and in-toto requires a subject
+			return // a remote source has no files, and in-toto requires a subject
 		}
 		s, err := artifact.NewStatement(predicateType, predicate, subject...)
-		out = append(out, s)
-		return err
+		out, failed = append(out, s), errors.Join(failed, err)
 	}
-	if err := add(artifact.PredicateProvenance, k.provenance(), resource(k.repository, content)); err != nil {
-		return nil, err
-	}
+	add(artifact.PredicateProvenance, k.provenance(), resource(k.Repository, content))
 	for _, f := range k.facts {
 		predicate, subject := source(f)
-		if err := add(artifact.PredicateSource, predicate, subject...); err != nil {
-			return nil, err
-		}
+		add(artifact.PredicateSource, predicate, subject...)
 	}
 	for _, r := range k.renderings {
 		predicate, subject := k.render(r)
-		if err := add(artifact.PredicateTransform, predicate, subject...); err != nil {
-			return nil, err
-		}
+		add(artifact.PredicateTransform, predicate, subject...)
 	}
 	predicate, subject := k.imageRef()
-	if err := add(artifact.PredicateTransform, predicate, subject...); err != nil {
-		return nil, err
-	}
+	add(artifact.PredicateTransform, predicate, subject...)
 	secrets, subject := k.secrets()
-	return out, add(artifact.PredicateSecrets, secrets, subject...)
+	add(artifact.PredicateSecrets, secrets, subject...)
+	if k.SBOM {
+		add(artifact.PredicateSPDX, k.sbom(content), resource(k.Repository, content))
+	}
+	return out, failed
 }
 
 func resource(name string, d digest.Digest) artifact.Resource {
@@ -69,13 +66,13 @@ func (k *known) provenance() artifact.Provenance {
 	p := artifact.Provenance{
 		BuildDefinition: artifact.BuildDefinition{
 			BuildType:            artifact.BuildType,
-			ExternalParameters:   artifact.Parameters{Repository: k.repository, Sources: []artifact.SourceParameters{}},
+			ExternalParameters:   artifact.Parameters{Repository: k.Repository, Sources: []artifact.SourceParameters{}},
 			ResolvedDependencies: k.dependencies(),
 		},
 		RunDetails: artifact.RunDetails{Builder: artifact.Builder{ID: artifact.BuilderID}},
 	}
-	if k.version != "" {
-		p.RunDetails.Builder.Version = map[string]string{"tape": k.version}
+	if k.Version != "" {
+		p.RunDetails.Builder.Version = map[string]string{"tape": k.Version}
 	}
 	parameters := &p.BuildDefinition.ExternalParameters
 	parameters.Platform = k.platform()
@@ -263,8 +260,8 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 		Kind:       artifact.TransformImageRef,
 		Order:      orderImageRef,
 		Inputs:     []artifact.Input{},
-		Repository: k.repository,
-		Fields:     k.fields,
+		Repository: k.Repository,
+		Fields:     k.Fields,
 	}
 	stored := make(map[string]string, len(k.listing)) // manifest name → name in the content
 	for _, file := range k.listing {

@@ -69,10 +69,7 @@ type Stage struct {
 
 // New returns the stage, or an error if c.Repository is not valid.
 func New(c Config) (*Stage, error) {
-	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
-		return nil, err
-	}
-	return &Stage{config: c}, nil
+	return &Stage{config: c}, engine.Mistaken("repository", artifact.CheckRepository(c.Repository))
 }
 
 // Run implements [engine.Stage].
@@ -112,10 +109,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	listed, err := engine.PutJSON(ctx, t.Store, artifact.MediaTypeListing, listing)
-	if err != nil {
-		return nil, err
-	}
-	return engine.Outputs{"layer": layer.Desc, "manifest": manifest.Desc, "listing": listed}, nil
+	return engine.Outputs{"layer": layer.Desc, "manifest": manifest.Desc, "listing": listed}, err
 }
 
 // choose returns the files that hold objects. It leaves out a file that does not

@@ -67,10 +67,7 @@ type Stage struct {
 // New returns the stage. Content that is shared with other runs is copied once; nil shares
 // nothing.
 func New(config Config, origins images.Origins, shared *transfer.Shared) (*Stage, error) {
-	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
-		return nil, err
-	}
-	return &Stage{origins: origins, config: config, shared: shared}, nil
+	return &Stage{origins: origins, config: config, shared: shared}, engine.Mistaken("repository", artifact.CheckRepository(config.Repository))
 }
 
 // Run implements engine.Stage.

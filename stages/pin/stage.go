@@ -78,10 +78,7 @@ type Stage struct{ repository string }
 // New returns the stage, or an error if c.Repository is not a host and a path without
 // a tag.
 func New(c Config) (*Stage, error) {
-	if err := engine.Mistaken("repository", artifact.CheckRepository(c.Repository)); err != nil {
-		return nil, err
-	}
-	return &Stage{repository: c.Repository}, nil
+	return &Stage{repository: c.Repository}, engine.Mistaken("repository", artifact.CheckRepository(c.Repository))
 }
 
 // Run implements [engine.Stage].
@@ -111,10 +108,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		}
 	}
 	document, err := engine.PutJSON(ctx, t.Store, images.MediaTypeEdits, edits)
-	if err != nil {
-		return nil, err
-	}
-	return engine.Outputs{"manifests": folder, "edits": document}, nil
+	return engine.Outputs{"manifests": folder, "edits": document}, err
 }
 
 // Pin returns the edited files and the edits. The report must be about the files in in.

@@ -99,10 +99,7 @@ type Stage struct {
 
 // New returns the stage.
 func New(config Config, client *registry.Client) (*Stage, error) {
-	if err := engine.Mistaken("repository", artifact.CheckRepository(config.Repository)); err != nil {
-		return nil, err
-	}
-	return &Stage{client: client, config: config}, nil
+	return &Stage{client: client, config: config}, engine.Mistaken("repository", artifact.CheckRepository(config.Repository))
 }
 
 // Run implements engine.Stage.

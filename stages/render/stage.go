@@ -117,10 +117,7 @@ func (s *Stage) Key(context.Context, *engine.Task) (digest.Digest, error) {
 		Kind   string
 		Config Config
 	}{"render/3", s.config})
-	if err != nil {
-		return "", err
-	}
-	return digest.FromBytes(key), nil
+	return digest.FromBytes(key), err
 }
 
 // Run implements [engine.Stage].

@@ -195,7 +195,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	for _, skipped := range report.Skipped {
 		if skipped.Invalid {
-			t.Report(engine.Event{Level: "warning", Message: fmt.Sprintf("%s is left out: %s", position(skipped), skipped.Reason)})
+			t.Report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is left out: %s", position(skipped), skipped.Reason)})
 		}
 	}
 	for _, sentence := range hooks(report) {
@@ -214,10 +214,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, err
 	}
 	references, err := engine.PutJSON(ctx, t.Store, images.MediaTypeReport, report)
-	if err != nil {
-		return nil, err
-	}
-	return engine.Outputs{"references": references, "manifests": merged}, nil
+	return engine.Outputs{"references": references, "manifests": merged}, err
 }
 
 // check returns an error if the report has no objects or, unless SkipInvalid is set, if a

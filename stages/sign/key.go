@@ -68,15 +68,15 @@ func LoadSigner(ctx context.Context, name string, password Password) (*Key, erro
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
+	var signer signature.Signer
+	var public crypto.PublicKey
 	private, err := parsePrivate(data, password)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", name, err)
+	if err == nil {
+		signer, err = newSigner(private)
 	}
-	signer, err := newSigner(private)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", name, err)
+	if err == nil {
+		public, err = signer.PublicKey()
 	}
-	public, err := signer.PublicKey()
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", name, err)
 	}
@@ -295,11 +295,11 @@ func LoadVerifier(file string) (signature.Verifier, error) {
 	default:
 		return nil, fmt.Errorf("read key %s: verifying needs a public key, this is a %q", file, block.Type)
 	}
+	var verifier signature.Verifier
 	key, err := cryptoutils.UnmarshalPEMToPublicKey(pem.EncodeToMemory(block))
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", file, err)
+	if err == nil {
+		verifier, err = NewVerifier(key)
 	}
-	verifier, err := NewVerifier(key)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", file, err)
 	}
