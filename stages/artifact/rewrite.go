@@ -79,43 +79,34 @@ func NewRenaming(t Transform, to Naming) (*Renaming, error) {
 
 // File returns the file with the new names.
 func (r *Renaming) File(f files.File) (files.File, error) {
-	data, made, err := rename(f.Data, r.edits[f.Name], r.from, r.to)
-	if err != nil {
-		return f, fmt.Errorf("rewrite %s: %w", f.Name, err)
+	edits := slices.SortedFunc(slices.Values(r.edits[f.Name]), func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
+	if len(edits) == 0 {
+		return f, nil
 	}
-	r.done = append(r.done, made...)
-	return files.File{Name: f.Name, Data: data}, nil
+	out, done := make([]byte, 0, len(f.Data)), 0
+	for _, edit := range edits {
+		if edit.Offset < done || edit.Offset > len(f.Data) || !bytes.HasPrefix(f.Data[edit.Offset:], []byte(edit.Replaced)) {
+			return f, fmt.Errorf("rewrite %s: line %d does not hold %q, as the statements say it does; the content was changed", f.Name, edit.Line, edit.Replaced)
+		}
+		// The text of an edit is ASCII, in any encoding of the file.
+		text, err := called(strings.ReplaceAll(edit.Replaced, "\x00", ""), edit, r.from, r.to)
+		if err != nil {
+			return f, fmt.Errorf("rewrite %s: line %d: %w", f.Name, edit.Line, err)
+		}
+		out = append(out, f.Data[done:edit.Offset]...)
+		done = edit.Offset + len(edit.Replaced)
+		edit.Original, edit.Replaced, edit.Offset = edit.Replaced, string(manifests.Encode(f.Data, text)), len(out)
+		out = append(out, edit.Replaced...)
+		r.done = append(r.done, edit)
+	}
+	f.Data = append(out, f.Data[done:]...)
+	return f, nil
 }
 
 // Edits returns the edits so far, sorted by file and offset.
 func (r *Renaming) Edits() []images.Edit {
 	slices.SortStableFunc(r.done, func(a, b images.Edit) int { return cmp.Compare(a.File, b.File) })
 	return r.done
-}
-
-func rename(data []byte, edits []images.Edit, from, to Naming) (out []byte, made []images.Edit, err error) {
-	if len(edits) == 0 {
-		return data, nil, nil
-	}
-	out = make([]byte, 0, len(data))
-	edits = slices.SortedFunc(slices.Values(edits), func(a, b images.Edit) int { return cmp.Compare(a.Offset, b.Offset) })
-	done := 0
-	for _, edit := range edits {
-		if edit.Offset < done || edit.Offset > len(data) || !bytes.HasPrefix(data[edit.Offset:], []byte(edit.Replaced)) {
-			return nil, nil, fmt.Errorf("line %d does not hold %q, as the statements say it does; the content was changed", edit.Line, edit.Replaced)
-		}
-		// The text of an edit is ASCII, in any encoding of the file.
-		text, err := called(strings.ReplaceAll(edit.Replaced, "\x00", ""), edit, from, to)
-		if err != nil {
-			return nil, nil, fmt.Errorf("line %d: %w", edit.Line, err)
-		}
-		out = append(out, data[done:edit.Offset]...)
-		done = edit.Offset + len(edit.Replaced)
-		edit.Original, edit.Replaced, edit.Offset = edit.Replaced, string(manifests.Encode(data, text)), len(out)
-		out = append(out, edit.Replaced...)
-		made = append(made, edit)
-	}
-	return append(out, data[done:]...), made, nil
 }
 
 // called returns the text of an edit, a whole reference or a field of one, under the other

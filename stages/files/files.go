@@ -104,16 +104,14 @@ func (f folders) add(name string) {
 // Write writes the files as a tar. The order of the slice does not matter. It is an
 // error if two files have the same name or if CheckName rejects a name.
 func Write(w io.Writer, files []File) error {
-	sorted := slices.Clone(files)
-	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	data := make(map[string][]byte, len(sorted))
+	data := make(map[string][]byte, len(files))
 	var names []string
 	folders := folders{}
-	for i, f := range sorted {
+	for _, f := range files {
 		if err := CheckName(f.Name); err != nil {
 			return err
 		}
-		if i > 0 && sorted[i-1].Name == f.Name {
+		if _, twice := data[f.Name]; twice {
 			return fmt.Errorf("two files are named %q", f.Name)
 		}
 		data[f.Name] = f.Data
@@ -128,7 +126,7 @@ func Write(w io.Writer, files []File) error {
 	// A buffer that grows step by step copies its content several times.
 	if b, ok := w.(*bytes.Buffer); ok {
 		size := (len(names) + 2) * 2 * block // header and padding for each
-		for _, f := range sorted {
+		for _, f := range files {
 			size += len(f.Data)
 		}
 		b.Grow(size)

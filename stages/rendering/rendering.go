@@ -75,46 +75,38 @@ type Request struct {
 // Conceal sets Reference and Options, with secrets replaced by the references in the
 // task's node.
 func (r *Request) Conceal(ctx context.Context, t *engine.Task, reference string, options json.RawMessage) error {
-	open, err := engine.MarshalJSON(requested{reference, options})
-	if err != nil {
-		return err
-	}
-	told, err := t.Conceal(ctx, open)
-	if err != nil {
-		return err
-	}
+	r.Reference, r.Options = reference, options
+	open, told, err := r.replace(ctx, t.Conceal)
 	if string(told) != string(open) {
 		r.Secrets = digest.FromBytes(open)
 	}
-	var out requested
-	err = json.Unmarshal(told, &out)
-	r.Reference, r.Options = out.Reference, out.Options
 	return err
 }
 
 // Reveal replaces the references by the secrets, which must be available where the task
 // runs.
 func (r *Request) Reveal(ctx context.Context, t *engine.Task) error {
-	told, err := engine.MarshalJSON(requested{r.Reference, r.Options})
-	if err != nil {
-		return err
-	}
-	open, err := t.Reveal(ctx, told)
-	if err != nil {
-		return err
-	}
-	var out requested
-	if err := json.Unmarshal(open, &out); err != nil {
-		return err
-	}
-	r.Reference, r.Options = out.Reference, out.Options
-	return nil
+	_, _, err := r.replace(ctx, t.Reveal)
+	return err
 }
 
-// requested is the part of a request that may hold secrets.
-type requested struct {
-	Reference string          `json:"reference"`
-	Options   json.RawMessage `json:"options"`
+// replace replaces the part of a request that may hold secrets by what a function makes of it,
+// and returns that part before and after.
+func (r *Request) replace(ctx context.Context, by func(context.Context, json.RawMessage) (json.RawMessage, error)) (before, after json.RawMessage, err error) {
+	type part struct {
+		Reference string          `json:"reference"`
+		Options   json.RawMessage `json:"options"`
+	}
+	if before, err = engine.MarshalJSON(part{r.Reference, r.Options}); err != nil {
+		return nil, nil, err
+	}
+	if after, err = by(ctx, before); err != nil {
+		return nil, nil, err
+	}
+	var out part
+	err = json.Unmarshal(after, &out)
+	r.Reference, r.Options = out.Reference, out.Options
+	return before, after, err
 }
 
 // Interpreted names the interpreter of a source.

@@ -706,9 +706,6 @@ func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 // placeholder records a value that something else replaces. In embedded documents only those
 // with a reason are recorded.
 func (w *walker) placeholder(n *manifests.Node, value string, class images.Class, reason string) {
-	if w.embedded > 0 && reason == "" {
-		return
-	}
 	text := w.doc.Scalar(n)
 	w.placeholderAt(text, max(0, strings.Index(text.String, value)), value, class, reason)
 }

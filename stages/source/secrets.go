@@ -36,18 +36,18 @@ func (o Options) secrets(ctx context.Context, with json.RawMessage) (paths [][]s
 		for _, name := range slices.Sorted(maps.Keys(options)) {
 			member := sch.member(name)
 			member.hidden = member.hidden || !known || member.Schema == nil // an unknown option may be a misspelt secret
-			paths = append(paths, member.secrets(options[name], []string{"options", name})...)
+			paths = append(paths, member.secrets(options[name], "options", name)...)
 		}
 	}
 	for i, setting := range config.Settings {
 		property := sch.property(setting.Name)
 		property.hidden = property.hidden || property.Schema == nil
-		at := []string{"settings", strconv.Itoa(i)}
+		at := strconv.Itoa(i)
 		if v, err := jsonschema.UnmarshalJSON(bytes.NewReader(setting.JSON)); err == nil {
-			paths = append(paths, property.secrets(v, append(slices.Clip(at), "json"))...)
+			paths = append(paths, property.secrets(v, "settings", at, "json")...)
 		}
 		if property.items().secret() {
-			paths = append(paths, append(at, "value"))
+			paths = append(paths, []string{"settings", at, "value"})
 		}
 	}
 	return paths
@@ -73,25 +73,17 @@ func (o Options) schemaOf(ctx context.Context, config Config) (schema, bool) {
 // secrets returns the paths of secrets in a value. A secret object is one secret as a whole; in
 // a secret list each item is. Names of files are not secret, because the files that are read
 // are published.
-func (s schema) secrets(v any, at []string) (paths [][]string) {
-	switch v := v.(type) {
-	case nil:
-	case map[string]any:
-		if s.secret() {
-			return [][]string{at}
+func (s schema) secrets(v any, path ...string) (paths [][]string) {
+	_, _, _ = s.mapped(v, trail{path: path}, func(sch schema, v any, at trail) (any, bool, error) {
+		_, object := v.(map[string]any)
+		_, list := v.([]any)
+		format := sch.format()
+		secret := v != nil && !list && sch.secret() && (object || format != formatPath && format != formatKeyPath)
+		if secret {
+			paths = append(paths, at.path)
 		}
-		for _, name := range slices.Sorted(maps.Keys(v)) {
-			paths = append(paths, s.member(name).secrets(v[name], append(slices.Clip(at), name))...)
-		}
-	case []any:
-		for i, item := range v {
-			paths = append(paths, s.items().secrets(item, append(slices.Clip(at), strconv.Itoa(i)))...)
-		}
-	default:
-		if format := s.format(); s.secret() && format != formatPath && format != formatKeyPath {
-			return [][]string{at}
-		}
-	}
+		return v, !secret, nil
+	})
 	return paths
 }
 
