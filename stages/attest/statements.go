@@ -263,11 +263,7 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 		Repository: k.Repository,
 		Fields:     k.Fields,
 	}
-	stored := make(map[string]string, len(k.listing)) // manifest name → name in the content
-	for _, file := range k.listing {
-		stored[file.From] = file.Name
-	}
-	before := k.before()
+	stored, before := k.stored(), k.before()
 	var subject []artifact.Resource
 	for _, file := range k.listing {
 		subject = append(subject, resource(file.Name, file.Digest))
@@ -278,12 +274,12 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 	slices.SortFunc(out.Inputs, func(a, b artifact.Input) int { return strings.Compare(a.Name, b.Name) })
 
 	for _, file := range k.edits.Files {
-		name, ok := stored[file.File]
+		into, ok := stored[file.File]
 		if !ok {
 			continue
 		}
 		for _, edit := range file.Edits {
-			edit.File = name
+			edit.File = into.Name
 			out.Edits = append(out.Edits, edit)
 		}
 	}
@@ -293,8 +289,8 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 	rename := func(r images.Reference) (images.Reference, bool) {
 		var here []images.Location
 		for _, location := range r.Locations {
-			if name, ok := stored[location.File]; ok {
-				location.File = name
+			if file, ok := stored[location.File]; ok {
+				location.File = file.Name
 				here = append(here, location)
 			}
 		}
@@ -321,12 +317,9 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 // secrets returns the predicate and subjects of the statement about credentials that the
 // pipeline accepts in plain text; no subject if there are none.
 func (k *known) secrets() (out artifact.Secrets, subject []artifact.Resource) {
-	in := make(map[string]artifact.ListedFile, len(k.listing))
-	for _, file := range k.listing {
-		in[file.From] = file
-	}
+	stored := k.stored()
 	for _, c := range k.report.Credentials {
-		file, ok := in[c.File]
+		file, ok := stored[c.File]
 		if !ok || c.Reason == "" {
 			continue
 		}
@@ -339,16 +332,23 @@ func (k *known) secrets() (out artifact.Secrets, subject []artifact.Resource) {
 	return out, subject
 }
 
+// stored returns the files of the content by the names of their manifests.
+func (k *known) stored() map[string]artifact.ListedFile {
+	out := make(map[string]artifact.ListedFile, len(k.listing))
+	for _, file := range k.listing {
+		out[file.From] = file
+	}
+	return out
+}
+
 // before returns the digest of each manifest in the content before it was pinned.
 func (k *known) before() map[string]digest.Digest {
-	out := make(map[string]digest.Digest, len(k.listing))
+	out := map[string]digest.Digest{}
 	for _, file := range k.listing {
 		out[file.From] = file.Digest
 	}
 	for _, file := range k.edits.Files {
-		if _, ok := out[file.File]; ok {
-			out[file.File] = file.Before
-		}
+		out[file.File] = file.Before
 	}
 	return out
 }

@@ -264,11 +264,7 @@ func (h Hit) String() string {
 	return h.What + ", " + h.Name
 }
 
-// Hide returns a text, the value of a name, with its credentials replaced.
-func Hide(name, text string) string {
-	return replace(name, text, func(string) string { return Hidden })
-}
-
+// replace returns a text, the value of a name, with its credentials replaced.
 func replace(name, text string, by func(credential string) string) string {
 	var b strings.Builder
 	at := 0

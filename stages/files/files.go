@@ -50,7 +50,7 @@ type File struct {
 	Data []byte
 }
 
-// Limits bound what Read accepts from an untrusted tar.
+// Limits bound what Each accepts from an untrusted tar.
 type Limits struct {
 	Files int   // number of entries and folders, including folders without an entry
 	Bytes int64 // total size of all files
@@ -152,21 +152,10 @@ func Write(w io.Writer, files []File) error {
 	return tw.Close()
 }
 
-// Read returns the files in a tar, in its order. It is an error if the tar contains
-// anything but regular files and folders, a name that is not relative and clean (a
-// leading "./" and the entry "." are accepted), the same name twice, or more than the
-// limits allow.
-func Read(r io.Reader, limits Limits) ([]File, error) {
-	var out []File
-	err := Each(r, limits, func(f File) error {
-		out = append(out, f)
-		return nil
-	})
-	return out, err
-}
-
-// Each is Read for files that need not be in memory together: it calls visit with each,
-// until that returns an error.
+// Each calls visit with the files in a tar, in its order, until that returns an error. It is
+// an error if the tar contains anything but regular files and folders, a name that is not
+// relative and clean (a leading "./" and the entry "." are accepted), the same name twice, or
+// more than the limits allow.
 func Each(r io.Reader, limits Limits, visit func(File) error) error {
 	return each(r, limits, readSized, visit)
 }

@@ -124,6 +124,15 @@ func archive(t *testing.T, headers ...tar.Header) []byte {
 	return buf.Bytes()
 }
 
+// Read returns the files of a tar.
+func Read(r io.Reader, limits Limits) (out []File, err error) {
+	err = Each(r, limits, func(f File) error {
+		out = append(out, f)
+		return nil
+	})
+	return out, err
+}
+
 func TestRead(t *testing.T) {
 	file := func(name string, size int64) tar.Header {
 		return tar.Header{Name: name, Typeflag: tar.TypeReg, Size: size}

@@ -9,17 +9,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Undo returns the content of the file before it was edited. It takes the content
-// that pin wrote, puts the original bytes back, and checks both against their digests.
+// Undo returns the content of the file before it was edited. It takes the content that pin
+// wrote, which must have the digest After, puts the original bytes back, and checks the digest
+// of the result.
 func (e FileEdits) Undo(after []byte) ([]byte, error) {
-	if d := digest.FromBytes(after); d != e.After {
-		return nil, fmt.Errorf("undo the edits of %s: the file has digest %s, not %s as recorded", e.File, d, e.After)
-	}
-	return e.UndoKnown(after)
-}
-
-// UndoKnown is Undo for content that is known to have the digest After.
-func (e FileEdits) UndoKnown(after []byte) ([]byte, error) {
 	size := len(after)
 	for _, edit := range e.Edits {
 		size += len(edit.Original) - len(edit.Replaced)

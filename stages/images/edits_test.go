@@ -26,7 +26,7 @@ func TestUndo(t *testing.T) {
 		after string
 		want  string
 	}{
-		{"another file", func(*FileEdits) {}, after + "x", "the file has digest"},
+		{"another file", func(*FileEdits) {}, after + "x", "the result has digest"},
 		{"another place", func(e *FileEdits) { e.Edits[0].Offset = 4 }, after, `"REPO:1" is not at byte 4`},
 		{"outside", func(e *FileEdits) { e.Edits[1].Offset = 100 }, after, "is not at byte 100"},
 		{"out of order", func(e *FileEdits) { e.Edits[0], e.Edits[1] = e.Edits[1], e.Edits[0] }, after, "is not at byte"},

@@ -102,7 +102,7 @@ func newCase(t *testing.T, config render.Config, o render.Options, r rendering.R
 // result decodes the outputs of the stage and returns its warnings.
 func result(t *testing.T, r *stagetest.Result) (manifests map[string]string, doc rendering.Rendering, warnings []string) {
 	t.Helper()
-	list, err := files.Read(bytes.NewReader(r.Outputs["manifests"].Data), files.DefaultLimits())
+	list, err := files.Unpack(r.Outputs["manifests"].Data)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@
 package source_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -178,7 +177,7 @@ func run(t *testing.T, config source.Config, o source.Options) (result, error) {
 	if err != nil {
 		return out, err
 	}
-	tree, err := files.Read(bytes.NewReader(r.Outputs["files"].Data), files.DefaultLimits())
+	tree, err := files.Unpack(r.Outputs["files"].Data)
 	if err != nil {
 		t.Fatal(err)
 	}

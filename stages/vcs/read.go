@@ -64,16 +64,14 @@ type Link struct{ Path, Target string }
 // or above it that has a .git. ok is false if there is none. dir must be absolute and have
 // no symbolic links.
 func FindTop(dir string) (top string, ok bool) {
-	for {
-		if isTop(dir) {
-			return dir, true
-		}
+	for !isTop(dir) {
 		parent := filepath.Dir(dir)
 		if parent == dir {
 			return "", false
 		}
 		dir = parent
 	}
+	return dir, true
 }
 
 // isTop reports whether a folder has a valid .git: a folder with a HEAD, or the file of a

@@ -273,7 +273,7 @@ func restore(steps []edited, f files.File, after digest.Digest) error {
 		if edits := step.edits[f.Name]; len(edits) > 0 || before != after {
 			var err error
 			done := images.FileEdits{File: f.Name, Before: before, After: after, Edits: edits}
-			if f.Data, err = done.UndoKnown(f.Data); err != nil {
+			if f.Data, err = done.Undo(f.Data); err != nil {
 				return err
 			}
 		}
