@@ -3,7 +3,6 @@
 package vcs
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +25,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
@@ -196,7 +194,7 @@ func (o *CloneOptions) fetch(ctx context.Context, storage *filesystem.Storage) (
 	if err := storage.SetShallow(response.Shallows); err != nil {
 		return err
 	}
-	return packfile.UpdateObjectStorage(bounded{storage}, demultiplexed(request.Capabilities, response))
+	return packfile.UpdateObjectStorage(storage, &bounded{demultiplexed(request.Capabilities, response), maxPack})
 }
 
 // demultiplexed is the pack in an answer, without what the server says meanwhile.
@@ -210,31 +208,19 @@ func demultiplexed(able *capability.List, r io.Reader) io.Reader {
 	return r
 }
 
-// bounded is a storage that takes packs of up to maxPack bytes.
-type bounded struct{ *filesystem.Storage }
-
-// PackfileWriter implements [storer.PackfileWriter].
-func (b bounded) PackfileWriter() (io.WriteCloser, error) {
-	w, err := b.Storage.PackfileWriter()
-	if err != nil {
-		return nil, err
-	}
-	return &boundedWriter{WriteCloser: w, left: maxPack}, nil
-}
-
-type boundedWriter struct {
-	io.WriteCloser
+// bounded is a pack whose end is an error if it is too long.
+type bounded struct {
+	io.Reader
 	left int64
 }
 
-func (w *boundedWriter) Write(p []byte) (int, error) {
-	if w.left -= int64(len(p)); w.left < 0 {
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.left -= int64(n); b.left < 0 {
 		return 0, fmt.Errorf("it has more than %d GiB, compressed: clone it with git", maxPack>>30)
 	}
-	return w.WriteCloser.Write(p)
+	return n, err
 }
-
-var _ storer.PackfileWriter = bounded{}
 
 // session opens a connection to the server. Folders on this machine and git's programs for
 // other protocols are refused: who made the application chose the URI.
@@ -357,7 +343,6 @@ func (c *checkout) write(file *object.File, mode filemode.FileMode, name string)
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriter(to)
-	_, err = io.Copy(w, from)
-	return errors.Join(err, w.Flush(), to.Close())
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -103,6 +104,7 @@ func (o *Opened) Read(ctx context.Context, q Query) (facts Facts, warnings []str
 		defer o.Close()
 	}
 	r := &reader{query: q, opened: o, tops: map[string]string{}, repos: map[string]*repository{}}
+	r.lockHolds = sync.OnceValue(func() bool { return r.committed(ctx, q.Locked) })
 	facts = Facts{Name: q.Name, Path: q.Path, Repositories: []Repository{}, Files: []File{}, Modified: Unknown}
 
 	if top, ok := r.topOf("."); ok {
@@ -161,8 +163,8 @@ type reader struct {
 	tops     map[string]string // folder below Root → top of its repository, "" if none
 	repos    map[string]*repository
 	warnings []string
-	// lockHolds reports whether the query's lock is committed; nil if not checked yet.
-	lockHolds *bool
+	// lockHolds reports whether the query's lock is committed.
+	lockHolds func() bool
 }
 
 // repository is a repository that contains inputs.
@@ -290,7 +292,7 @@ func (r *reader) file(ctx context.Context, in Input) File {
 	case err != nil:
 	case e.mode == "" || e.mode == modeTree || e.mode == modeGitlink:
 		f.Untracked, f.Modified = true, Yes
-		if r.locked(ctx, f) {
+		if lock := r.query.Locked; lock != nil && lock.Files[f.Path] == f.Digest && r.lockHolds() {
 			f.Locked, f.Modified = true, No
 		}
 	case e.mode == modeLink:
@@ -302,19 +304,6 @@ func (r *reader) file(ctx context.Context, in Input) File {
 		f.Modified = worse(f.Modified, r.link(ctx, l))
 	}
 	return f
-}
-
-// locked reports whether a committed lock has the digest of a file.
-func (r *reader) locked(ctx context.Context, f File) bool {
-	lock := r.query.Locked
-	if lock == nil || lock.Files[f.Path] != f.Digest {
-		return false
-	}
-	if r.lockHolds == nil {
-		holds := r.committed(ctx, lock)
-		r.lockHolds = &holds
-	}
-	return *r.lockHolds
 }
 
 // committed reports whether HEAD has the lock, byte for byte.
