@@ -7,8 +7,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/taped-dev/tape/stages/files"
 )
 
 // reservedFiles are patterns of [path.Match] for names of files, in any folder, that some
@@ -77,25 +75,16 @@ func split(base string) (stem, ext string) {
 	return base, ""
 }
 
-// CheckContent returns an error for a file that tape would not have packed: one that some
-// deployer, or a program that runs in the folder, does not take for a manifest.
-func CheckContent(list []files.File) error {
-	for _, f := range list {
-		if ContentName(f.Name) != f.Name {
-			return refused{fmt.Errorf("content holds %q, which is not the name of a manifest: it is not what was packed", f.Name)}
-		}
-	}
-	return nil
-}
-
-// checkOriginalContent is CheckContent for the original format, which packed all files of the
-// folder: also JSON, and files of Kustomize.
-func checkOriginalContent(list []files.File) error {
-	for _, f := range list {
-		_, ext := split(path.Base(f.Name))
-		if ext == "" || slices.ContainsFunc(strings.Split(path.Dir(f.Name), "/"), isReservedFolder) {
-			return refused{fmt.Errorf("content holds %q, which is not the name of a manifest", f.Name)}
-		}
+// checkContent returns an error for a file that tape would not have packed: one that some
+// deployer, or a program that runs in the folder, does not take for a manifest. The original
+// format packed all files of the folder: also JSON, and files of Kustomize.
+func (a *Application) checkContent(name string) error {
+	_, ext := split(path.Base(name))
+	switch {
+	case a.Format != FormatOriginal && ContentName(name) != name:
+		return refused{fmt.Errorf("content holds %q, which is not the name of a manifest: it is not what was packed", name)}
+	case ext == "" || slices.ContainsFunc(strings.Split(path.Dir(name), "/"), isReservedFolder):
+		return refused{fmt.Errorf("content holds %q, which is not the name of a manifest", name)}
 	}
 	return nil
 }

@@ -247,13 +247,9 @@ func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) 
 
 // visit calls visit with the files of a tar. Their names never lead outside.
 func (a *Application) visit(tar io.Reader, visit func(files.File) error) error {
-	check := CheckContent
-	if a.Format == FormatOriginal {
-		check = checkOriginalContent
-	}
 	var stopped error
 	err := files.Each(tar, files.ContentLimits(), func(f files.File) error {
-		if stopped = check([]files.File{f}); stopped == nil {
+		if stopped = a.checkContent(f.Name); stopped == nil {
 			stopped = visit(f)
 		}
 		return stopped

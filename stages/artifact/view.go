@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -365,7 +364,7 @@ func (a *Application) images(ctx context.Context, repository string) ([]ViewImag
 		return nil, nil, err
 	}
 	out := make([]ViewImage, len(children))
-	var missing notes
+	missing := make([][]string, len(children))
 	err = atonce.Each(ctx, atonce.Streams, children, func(ctx context.Context, i int, child ocispec.Descriptor) error {
 		names := strings.Split(child.Annotations[AnnotationImageSource], ",")
 		tag, _, _ := strings.Cut(child.Annotations[AnnotationImageTag], ",")
@@ -374,34 +373,21 @@ func (a *Application) images(ctx context.Context, repository string) ([]ViewImag
 		if len(names) > 1 {
 			out[i].Names = names
 		}
-		return a.image(ctx, child, related, &out[i], &missing)
+		return a.image(ctx, child, related, &out[i], &missing[i])
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	slices.Sort(missing.list)
-	return out, missing.list, nil
-}
-
-// notes is a list that several goroutines add to.
-type notes struct {
-	mu   sync.Mutex
-	list []string
-}
-
-func (n *notes) add(format string, args ...any) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.list = append(n.list, fmt.Sprintf(format, args...))
+	return out, slices.Sorted(slices.Values(slices.Concat(missing...))), nil
 }
 
 // image reads the platforms of an image, and what is attached to it.
-func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
+func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, related map[digest.Digest][]images.Related, out *ViewImage, missing *[]string) error {
 	out.Related = append([]images.Related{}, related[desc.Digest]...)
 	list, err := []ocispec.Descriptor{desc}, error(nil)
 	if containerdimages.IsIndexType(desc.MediaType) {
 		list, err = transfer.BelowPresent(ctx, a.source, desc, func(desc ocispec.Descriptor) {
-			missing.add("image %s: %s is not there", out.Name, desc.Digest)
+			*missing = append(*missing, fmt.Sprintf("image %s: %s is not there", out.Name, desc.Digest))
 		})
 	}
 	// What an index has besides manifests is not shown.
@@ -428,12 +414,12 @@ func (a *Application) image(ctx context.Context, desc ocispec.Descriptor, relate
 
 // platform reads one manifest of an image: a platform, or an attestation that
 // travels inside the image.
-func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *notes) error {
+func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, image digest.Digest, related map[digest.Digest][]images.Related, out *ViewImage, missing *[]string) error {
 	var m ocispec.Manifest
 	data, err := engine.Read(ctx, a.source, desc, maxManifest)
 	switch {
 	case errdefs.IsNotFound(err):
-		missing.add("image %s: %s is not there", out.Name, desc.Digest)
+		*missing = append(*missing, fmt.Sprintf("image %s: %s is not there", out.Name, desc.Digest))
 		if desc.Digest == image {
 			return nil
 		}

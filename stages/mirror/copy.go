@@ -25,11 +25,9 @@ import (
 
 // mirroring copies images into one repository.
 type mirroring struct {
-	origins images.Origins
-	dst     *registry.Repository
-	config  Config
-	shared  *transfer.Shared // nil: nothing is shared
-	copier  *transfer.Copier
+	*Stage
+	dst    *registry.Repository
+	copier *transfer.Copier
 
 	mu    sync.Mutex
 	known map[digest.Digest]bool // whether it is there, if that is known without asking

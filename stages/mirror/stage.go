@@ -80,7 +80,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &mirroring{origins: s.origins, dst: dst, config: s.config, shared: s.shared}
+	m := &mirroring{Stage: s, dst: dst}
 	moved, err := m.copy(ctx, list.Images, t.Report)
 	if err != nil {
 		return nil, err

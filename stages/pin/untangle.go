@@ -88,12 +88,11 @@ func claims(targets []*target) []claim {
 		switch {
 		case t.reference != nil && t.left == "":
 			for i := range t.edits {
-				e := &t.edits[i]
-				if e.text == e.value {
-					out = append(out, claim{t, nil, e.offset, e.length})
-				} else {
-					out = append(out, claim{t, e, e.offset, e.length})
+				c := claim{t, &t.edits[i], t.edits[i].offset, t.edits[i].length}
+				if c.edit.text == c.edit.value {
+					c.edit = nil
 				}
+				out = append(out, c)
 			}
 		case len(l.Parts) == 0:
 			out = append(out, claim{t, nil, l.Offset, l.Length})

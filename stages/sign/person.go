@@ -223,19 +223,26 @@ func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Cont
 		return nil, "", errors.Join(err, listener.Close())
 	}
 	config.RedirectURL = (&url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", port), Path: callbackPath}).String()
-	back := &callback{state: rand.Text(), answers: make(chan answer, 1)}
-	server := &http.Server{Handler: back, ReadHeaderTimeout: serviceTime}
+	state, answers := rand.Text(), make(chan answer, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+callbackPath, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case answers <- answerOf(state, w, r):
+		default: // the browser has returned before
+		}
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: serviceTime}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
 	defer serving.Wait()
 	defer func() { _ = server.Close() }() // its port is all that it has
 
 	nonce, verifier := rand.Text(), oauth2.GenerateVerifier()
-	if err := ask(ctx, Prompt{URL: config.AuthCodeURL(back.state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)), Browser: true}); err != nil {
+	if err := ask(ctx, Prompt{URL: config.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)), Browser: true}); err != nil {
 		return nil, "", err
 	}
 	select {
-	case answer := <-back.answers:
+	case answer := <-answers:
 		if answer.err != nil {
 			return nil, "", answer.err
 		}
@@ -246,27 +253,17 @@ func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Cont
 	}
 }
 
-// callback receives the request with which the browser returns.
-type callback struct {
-	state   string
-	answers chan answer // the first one
-}
-
 type answer struct {
 	code string
 	err  error
 }
 
-// ServeHTTP implements [http.Handler].
-func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != callbackPath || r.Method != http.MethodGet {
-		http.NotFound(w, r)
-		return
-	}
+// answerOf reads the request with which the browser returns, and answers it.
+func answerOf(state string, w http.ResponseWriter, r *http.Request) answer {
 	query := r.URL.Query()
 	a := answer{code: query.Get("code")}
 	switch said := query.Get("error"); {
-	case subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(c.state)) != 1:
+	case subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(state)) != 1:
 		a.err = errors.New("the browser came back from another login (another state): try again")
 	case said == "access_denied":
 		a.err = errors.New("the login was denied")
@@ -285,8 +282,5 @@ func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, page)
 	_ = http.NewResponseController(w).Flush() // before the server is closed
-	select {
-	case c.answers <- a:
-	default: // the browser has returned before
-	}
+	return a
 }

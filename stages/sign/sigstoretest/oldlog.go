@@ -7,8 +7,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"io"
-	"net/http"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	"github.com/sigstore/rekor/pkg/generated/models"
@@ -19,28 +17,19 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 )
 
-func (s *Sigstore) oldEntry(w http.ResponseWriter, r *http.Request) {
-	data, err := io.ReadAll(r.Body)
-	var is struct{ Kind string }
-	if err == nil {
-		err = json.Unmarshal(data, &is)
-	}
+func (s *Sigstore) oldEntry(body []byte) ([]byte, error) {
 	var proposed models.ProposedEntry = &models.DSSE{}
-	if is.Kind == "hashedrekord" { // of cosign before version 3
+	if bytes.Contains(body, []byte(`"hashedrekord"`)) { // of cosign before version 3
 		proposed = &models.Hashedrekord{}
 	}
-	if err == nil {
-		err = json.Unmarshal(data, proposed)
+	if err := json.Unmarshal(body, proposed); err != nil {
+		return nil, err
 	}
-	var logged models.LogEntry
-	if err == nil {
-		logged, err = s.oldLog(r.Context(), proposed)
-	}
+	logged, err := s.oldLog(context.Background(), proposed)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return nil, err
 	}
-	reply(w, http.StatusCreated, logged)
+	return json.Marshal(logged)
 }
 
 // oldLog makes an entry of a Rekor v1 that has no other.

@@ -129,7 +129,7 @@ func New(now func() time.Time) (*Sigstore, error) {
 	mux.HandleFunc("POST /api/v2/signingCert", s.certificate)
 	mux.HandleFunc("POST /api/v1/timestamp", answer(s.timestamp))
 	mux.HandleFunc("POST /api/v2/log/entries", answer(s.entry))
-	mux.HandleFunc("POST /api/v1/log/entries", s.oldEntry)
+	mux.HandleFunc("POST /api/v1/log/entries", answer(s.oldEntry))
 	mux.HandleFunc("GET /actions/token", s.actions)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	mux.HandleFunc("POST /device/code", s.device)
