@@ -3,6 +3,7 @@
 package manifests
 
 import (
+	"cmp"
 	_ "embed"
 	"slices"
 	"strconv"
@@ -27,11 +28,10 @@ type Object struct {
 
 // Group returns the API group: "apps" for apps/v1, "" for v1.
 func (o *Object) Group() string {
-	group, _, ok := strings.Cut(o.APIVersion, "/")
-	if !ok {
-		return ""
+	if group, _, ok := strings.Cut(o.APIVersion, "/"); ok {
+		return group
 	}
-	return group
+	return ""
 }
 
 // Pointer returns the JSON pointer (RFC 6901) of the object in the document: "", or /items/3
@@ -45,11 +45,7 @@ func (o *Object) Pointer() string {
 
 // String describes the object: "apps/v1 Deployment podinfo".
 func (o *Object) String() string {
-	name := o.Name
-	if name == "" {
-		name = o.Generated
-	}
-	return strings.TrimSpace(o.APIVersion + " " + o.Kind + " " + name)
+	return strings.TrimSpace(o.APIVersion + " " + o.Kind + " " + cmp.Or(o.Name, o.Generated))
 }
 
 // Written returns the size in bytes of the text of the document.
@@ -260,18 +256,11 @@ func (o *Object) Unfolded(item *Node) bool { return item.isObject() }
 // object reads who an object is; apiVersion and kind are what it is where it
 // does not say.
 func object(n *Node, pointer, apiVersion, kind string) Object {
-	o := Object{Node: n, above: pointer, APIVersion: n.Get("apiVersion").Text(), Kind: n.Get("kind").Text()}
-	if o.APIVersion == "" {
-		o.APIVersion = apiVersion
-	}
-	if o.Kind == "" {
-		o.Kind = kind
-	}
 	metadata := n.Get("metadata")
-	o.Namespace = metadata.Get("namespace").Text()
-	o.Name = metadata.Get("name").Text()
-	o.Generated = metadata.Get("generateName").Text()
-	return o
+	return Object{
+		Node: n, above: pointer, APIVersion: cmp.Or(n.Get("apiVersion").Text(), apiVersion), Kind: cmp.Or(n.Get("kind").Text(), kind),
+		Namespace: metadata.Get("namespace").Text(), Name: metadata.Get("name").Text(), Generated: metadata.Get("generateName").Text(),
+	}
 }
 
 // consumer returns the name of the tool that reads a document which looks like an object but

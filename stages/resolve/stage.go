@@ -256,9 +256,7 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 		return image, nil, nil
 	}
 	image.From = s.from.Of(ref)
-	if image.Digest == "" {
-		image.Digest = s.config.Digests[ref.Name]
-	}
+	image.Digest = cmp.Or(image.Digest, s.config.Digests[ref.Name])
 	if known, ok := s.origins.Known.Find(ref.Name, s.config.Platform, ""); ok && image.From == "" {
 		if known.Absent != "" {
 			return images.Image{}, nil, &failure{known.Absent, errdefs.ErrNotFound}

@@ -26,6 +26,7 @@ type knowledge struct {
 	Registries patterns
 	Elsewhere  patterns
 	Official   []string
+	Served     []string // API groups that Kubernetes itself serves
 
 	compiled []field // of Fields
 	official map[string]bool
@@ -174,7 +175,7 @@ func (c *catalogue) begin(group, kind string) []place {
 	var places []place
 	for i := range c.fields {
 		f := &c.fields[i]
-		served := patterns(f.Groups).match(group) || len(f.Groups) == 0 && !kubernetes(group)
+		served := patterns(f.Groups).match(group) || len(f.Groups) == 0 && !slices.Contains(c.Served, group)
 		if served && patterns(f.Kinds).match(kind) {
 			places = appendPlace(places, place{f, 0})
 		}
@@ -217,20 +218,3 @@ func appendPlace(places []place, p place) []place {
 // workload reports whether the kinds of an API group that run pods are Kubernetes' own. Only
 // the kubelet reads their images.
 func workload(group string) bool { return group == "" || group == "apps" || group == "batch" }
-
-// kubernetes reports whether Kubernetes itself serves an API group. All image fields of its
-// kinds are known, so none are guessed.
-func kubernetes(group string) bool {
-	switch group {
-	case "", "apps", "batch", "extensions", "autoscaling", "policy":
-		return true
-	}
-	name, ok := strings.CutSuffix(group, ".k8s.io")
-	switch name {
-	case "admissionregistration", "apiextensions", "apiregistration", "authentication", "authorization",
-		"rbac.authorization", "certificates", "coordination", "discovery", "events", "flowcontrol.apiserver",
-		"internal.apiserver", "metrics", "networking", "node", "resource", "scheduling", "storage", "storagemigration":
-		return ok
-	}
-	return false
-}

@@ -243,7 +243,7 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 		w.parameters = &parameters{uses: w.uses, unknown: isTekton(group)}
 	}
 	definition := o.Kind == "CustomResourceDefinition" && group == "apiextensions.k8s.io"
-	s := w.settled(scope{ignored: nothingIgnored, builtin: kubernetes(group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}, nil)
+	s := w.settled(scope{ignored: nothingIgnored, builtin: slices.Contains(w.catalogue.Served, group), places: append(slices.Clone(places), w.catalogue.begin(group, o.Kind)...)}, nil)
 	binary := ""
 	switch {
 	case group == "" && o.Kind == "Secret":

@@ -3,6 +3,7 @@
 package sigstoretest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net/http"
 	"net/url"
@@ -79,8 +80,6 @@ func (s *Sigstore) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := s.Person
-	if id.Nonce == "" {
-		id.Nonce = asked.Get("nonce")
-	}
+	id.Nonce = cmp.Or(id.Nonce, asked.Get("nonce"))
 	reply(w, http.StatusOK, map[string]string{"access_token": rand.Text(), "token_type": "Bearer", "id_token": s.Token(id)})
 }

@@ -8,6 +8,7 @@ package sigstoretest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -190,12 +191,7 @@ func (a authority) issue(template *x509.Certificate, key crypto.PublicKey) (*x50
 // Token returns an identity token, which the instance knows from then on. Its signature
 // is not one.
 func (s *Sigstore) Token(id Identity) string {
-	if id.Issuer == "" {
-		id.Issuer = s.URL
-	}
-	if id.Audience == "" {
-		id.Audience = Audience
-	}
+	id.Issuer, id.Audience = cmp.Or(id.Issuer, s.URL), cmp.Or(id.Audience, Audience)
 	if id.Expires.IsZero() {
 		id.Expires = s.Now().Add(time.Hour)
 	}
