@@ -40,18 +40,17 @@ func Extract(ctx context.Context, list []files.File, dir string, force bool) (er
 	}()
 	// Only this user can access the stage.
 	fresh, old := filepath.Join(stage.Dir(), "new"), filepath.Join(stage.Dir(), "old")
-	for _, folder := range []string{fresh, old} {
-		if err := os.Mkdir(folder, 0o755); err != nil {
-			return fmt.Errorf("extract to %s: %w", dir, err)
-		}
+	if err = errors.Join(os.Mkdir(fresh, 0o755), os.Mkdir(old, 0o755)); err == nil {
+		err = writeAll(ctx, list, fresh)
 	}
-	if err := writeAll(ctx, list, fresh); err != nil {
-		return fmt.Errorf("extract to %s: %w", dir, err)
-	}
-	if exists {
+	switch {
+	case err != nil:
+	case exists:
 		err = exchange(dir, fresh, old, filepath.Base(stage.Dir()))
-	} else if err = os.MkdirAll(filepath.Dir(dir), 0o755); err == nil {
-		err = os.Rename(fresh, dir)
+	default:
+		if err = os.MkdirAll(filepath.Dir(dir), 0o755); err == nil {
+			err = os.Rename(fresh, dir)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("extract to %s: %w", dir, err)

@@ -66,7 +66,7 @@ type Services struct {
 	o         ServiceOptions
 	config    *root.SigningConfig
 	ca        string
-	tsas      []string
+	tsas      []service
 	logs      []service
 	trusted   *root.TrustedRoot
 	wait, try time.Duration
@@ -100,12 +100,8 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	if len(config.TimestampAuthorityURLs()) == 0 && s.logs[0].version == 1 {
 		return s, nil
 	}
-	stamps, err := selectServices(config.TimestampAuthorityURLs(), config.TimestampAuthorityURLsConfig(), sgsign.TimestampAuthorityAPIVersions, o.Now())
-	if err != nil {
+	if s.tsas, err = selectServices(config.TimestampAuthorityURLs(), config.TimestampAuthorityURLsConfig(), sgsign.TimestampAuthorityAPIVersions, o.Now()); err != nil {
 		return nil, fmt.Errorf("signing config: timestamp authority: %w", err)
-	}
-	for _, stamp := range stamps {
-		s.tsas = append(s.tsas, stamp.url)
 	}
 	return s, nil
 }
@@ -329,7 +325,7 @@ func (c certifier) GetCertificate(ctx context.Context, pair sgsign.Keypair, o *s
 
 func (s *Services) authorities(ask *asker) (list []*sgsign.TimestampAuthority) {
 	for _, at := range s.tsas {
-		list = append(list, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{URL: at, Timeout: -1, Transport: ask}))
+		list = append(list, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{URL: at.url, Timeout: -1, Transport: ask}))
 	}
 	return list
 }
@@ -382,11 +378,11 @@ func (s *Services) checkClocks(material *bundlev1.VerificationMaterial) error {
 		t, err := timestamp.ParseResponse(stamp.GetSignedTimestamp())
 		switch {
 		case err != nil:
-			return fmt.Errorf("timestamp from %s: %w", s.tsas[i], err)
+			return fmt.Errorf("timestamp from %s: %w", s.tsas[i].url, err)
 		case cert != nil && (t.Time.Before(cert.NotBefore) || t.Time.After(cert.NotAfter)):
-			return fmt.Errorf("the clocks of the services differ: for %s it is %s, and the certificate from %s is valid from %s to %s", s.tsas[i], utc(t.Time), s.ca, utc(cert.NotBefore), utc(cert.NotAfter))
+			return fmt.Errorf("the clocks of the services differ: for %s it is %s, and the certificate from %s is valid from %s to %s", s.tsas[i].url, utc(t.Time), s.ca, utc(cert.NotBefore), utc(cert.NotAfter))
 		case t.Time.Sub(now).Abs() > clockDifference:
-			return fmt.Errorf("the clocks differ: for %s it is %s, and for this machine %s: correct the one that is wrong", s.tsas[i], utc(t.Time), utc(now))
+			return fmt.Errorf("the clocks differ: for %s it is %s, and for this machine %s: correct the one that is wrong", s.tsas[i].url, utc(t.Time), utc(now))
 		}
 	}
 	return nil
@@ -432,7 +428,7 @@ func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, err
 	for i, authority := range t.authorities(ask) {
 		stamp, err := authority.GetTimestamp(ask.ctx, b.GetDsseEnvelope().GetSignatures()[0].GetSig())
 		if err != nil {
-			return nil, fmt.Errorf("get a timestamp from %s: %w", t.tsas[i], ask.failed(err))
+			return nil, fmt.Errorf("get a timestamp from %s: %w", t.tsas[i].url, ask.failed(err))
 		}
 		stamps.Rfc3161Timestamps = append(stamps.Rfc3161Timestamps, &commonv1.RFC3161SignedTimestamp{SignedTimestamp: stamp})
 	}
