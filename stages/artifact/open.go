@@ -157,7 +157,7 @@ func (a *Application) Children(role string) []ocispec.Descriptor {
 	has := hasRole(role)
 	if a.Format == FormatOriginal {
 		has = func(desc ocispec.Descriptor) bool {
-			return role == RoleContent && isOriginalContent(desc) || role == RoleAttestations && isOriginalAttestations(desc)
+			return role == RoleContent && isOriginalContent(desc) || role == RoleAttestations && desc.ArtifactType == originalAttestations
 		}
 	}
 	var out []ocispec.Descriptor

@@ -28,10 +28,6 @@ const (
 
 func isOriginalContent(desc ocispec.Descriptor) bool { return desc.ArtifactType == originalContent }
 
-func isOriginalAttestations(desc ocispec.Descriptor) bool {
-	return desc.ArtifactType == originalAttestations
-}
-
 // originalEntry describes a folder or file in ManifestDir.
 type originalEntry struct {
 	Unmodified bool   `json:"unmodified"`

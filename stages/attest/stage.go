@@ -109,7 +109,12 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	if k.renderings, err = engine.GetAllJSON[rendering.Rendering](ctx, t.Store, t.Many("renderings"), rendering.MediaTypeRendering); err != nil {
 		return nil, fmt.Errorf("renderings: %w", err)
 	}
-	k.anonymous()
+	if len(k.facts) == 1 && len(k.renderings) == 1 && k.facts[0].Environment == "" {
+		// The name of a lone source carries no information, and may be the name of the folder
+		// that the repository was cloned into. That of a source in an environment is from a
+		// pipeline file.
+		k.facts[0].Name, k.renderings[0].Source = "", ""
+	}
 	content := t.Inputs["content"]
 
 	for _, file := range k.unexplained() {
@@ -125,13 +130,4 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	}
 	err = artifact.Put(ctx, t.Store, append([]artifact.Blob{artifact.Empty()}, blobs...)...)
 	return engine.Outputs{"manifest": blobs[len(blobs)-1].Desc}, err
-}
-
-// anonymous removes the name of a lone source. It carries no information, and may be
-// the name of the folder that the repository was cloned into. That of a source in an
-// environment is from a pipeline file.
-func (k *known) anonymous() {
-	if len(k.facts) == 1 && len(k.renderings) == 1 && k.facts[0].Environment == "" {
-		k.facts[0].Name, k.renderings[0].Source = "", ""
-	}
 }

@@ -114,13 +114,6 @@ func (f From) Of(ref images.Reference) local.Place {
 	return ""
 }
 
-// named reports whether the configuration lists the reference itself, not just a
-// pattern that matches it.
-func (f From) named(ref images.Reference) bool {
-	_, ok := f.references[ref.Name]
-	return ok
-}
-
 // unused returns a warning for each reference or pattern in the configuration that
 // matches no image of the manifests.
 func (f From) unused(references []images.Reference) []engine.Event {

@@ -150,6 +150,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	var failures []error
 	for i, ref := range references {
 		image := found[i].image
+		_, listed := s.from.references[ref.Name] // itself, and not just a pattern that matches it
 		switch err := found[i].err; {
 		case err == nil && s.unlocked(image) && s.config.Locked:
 			failures = append(failures, advice.Add(fmt.Errorf("image %s (%s) is not in the lock and currently has digest %s", ref.Source, places(ref.Locations), image.Digest), advice.Update, "images"))
@@ -162,7 +163,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			}
 			list.Images = append(list.Images, image)
 			list.Unpinned = append(list.Unpinned, never(ref)...)
-		case !required(ref) && !s.from.named(ref) && absent(err):
+		case !required(ref) && !listed && absent(err):
 			list.Unpinned = append(list.Unpinned, images.Unpinned{Reference: ref, Reason: reason(err)})
 			warn("%s (%s) stays as written: %s", ref.Source, places(ref.Locations), reason(err))
 		default:

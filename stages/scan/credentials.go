@@ -24,11 +24,6 @@ type Accepted struct {
 	Reason string `json:"reason"`
 }
 
-// covers reports whether a credential is accepted.
-func (a *Accepted) covers(c images.Credential) bool {
-	return a.of(c) && (len(a.Keys) == 0 || patterns(a.Keys).match(c.Key))
-}
-
 // of reports whether a credential is in an object of the entry.
 func (a *Accepted) of(c images.Credential) bool {
 	return images.Match(a.Kind, c.Kind) && images.Match(a.Name, c.Name) && (a.Namespace == "" || images.Match(a.Namespace, c.Namespace))
@@ -57,7 +52,7 @@ func (s *Stage) credentials(f *manifests.File, doc *manifests.Document, o manife
 			File: f.Name, Pointer: pointer, Kind: o.Kind, Namespace: o.Namespace, Name: cmp.Or(o.Name, o.Generated),
 			Key: found.Key, What: found.What,
 		}
-		if i := slices.IndexFunc(s.config.Accept, func(a Accepted) bool { return a.covers(c) }); i >= 0 {
+		if i := slices.IndexFunc(s.config.Accept, func(a Accepted) bool { return a.of(c) && (len(a.Keys) == 0 || patterns(a.Keys).match(c.Key)) }); i >= 0 {
 			c.Reason = s.config.Accept[i].Reason
 		}
 		out.credentials = append(out.credentials, located[images.Credential]{c, found.Span.Offset})

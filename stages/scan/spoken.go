@@ -267,14 +267,8 @@ var parameterUse = regexp.MustCompile(`(?:params|parameters)\.([\w-]+)`)
 // uses are the names of parameters that are used as an image, or otherwise.
 type uses struct{ run, used map[string]bool }
 
-// usesIn finds the uses of parameters in an object, including those of pipelines nested
-// in it, which are not searched again.
-func usesIn(n *manifests.Node) *uses {
-	u := &uses{run: map[string]bool{}, used: map[string]bool{}}
-	u.find(n, "")
-	return u
-}
-
+// find adds the uses of parameters in an object, including those of pipelines nested in it,
+// which are not searched again.
 func (u *uses) find(n *manifests.Node, key string) {
 	if n.IsString() && strings.Contains(n.Value, "param") {
 		for _, m := range parameterUse.FindAllStringSubmatch(n.Value, -1) {

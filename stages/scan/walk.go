@@ -238,7 +238,8 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	w.sealed = cmp.Or(w.sealed, sealed(o.Node))
 	if isTekton(group) || group == "argoproj.io" {
 		if w.uses == nil {
-			w.uses = usesIn(o.Node)
+			w.uses = &uses{run: map[string]bool{}, used: map[string]bool{}}
+			w.uses.find(o.Node, "")
 		}
 		w.parameters = &parameters{uses: w.uses, unknown: isTekton(group)}
 	}
