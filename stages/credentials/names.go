@@ -302,10 +302,6 @@ func entropy(s string) float64 {
 // isInvented reports whether a token is an example: it says so, or repeats a few characters.
 func isInvented(token string) bool {
 	low := strings.ToLower(token)
-	for _, w := range []string{"example", "xxxx", "your", "replace", "changeme", "placeholder", "dummy", "....", "1234567890abcdef", "0123456789abcdef"} {
-		if strings.Contains(low, w) {
-			return true
-		}
-	}
-	return entropy(token) < 2.5
+	words := []string{"example", "xxxx", "your", "replace", "changeme", "placeholder", "dummy", "....", "1234567890abcdef", "0123456789abcdef"}
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(low, w) }) || entropy(token) < 2.5
 }

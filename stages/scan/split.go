@@ -154,10 +154,8 @@ const withoutName = "a registry and a tag, to which something else adds the name
 // hasParts reports whether a map or list may contain a split reference. It is fast, because
 // most do not.
 func hasParts(n *manifests.Node, s scope) bool {
-	for _, p := range s.places {
-		if p.reached() && p.Parts != nil {
-			return true
-		}
+	if slices.ContainsFunc(s.places, func(p place) bool { return p.reached() && p.Parts != nil }) {
+		return true
 	}
 	if s.builtin && !s.pairs || s.role.whole(n) {
 		return false

@@ -319,12 +319,10 @@ var runsPods = set("Pod PodTemplate ReplicationController ReplicaSet Deployment 
 // kind in it have no meaning.
 func holdsPod(n *manifests.Node) bool {
 	spec := n.Get("spec")
-	for _, pod := range []*manifests.Node{spec, spec.Get("template").Get("spec")} {
-		if containers := pod.Get("containers"); containers != nil && containers.Kind == manifests.List {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]*manifests.Node{spec, spec.Get("template").Get("spec")}, func(pod *manifests.Node) bool {
+		containers := pod.Get("containers")
+		return containers != nil && containers.Kind == manifests.List
+	})
 }
 
 // items walks the items of an object that are not objects themselves.

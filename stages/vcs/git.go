@@ -209,11 +209,10 @@ func (c *command) close() {
 	_ = c.batch.Wait() // all requests have been answered
 }
 
-// checkin returns the ids, by path, of the blobs that git would store for files of the work
-// tree at top, after undoing the line endings, encodings and filters that attributes ask
+// checkin returns the ids of the blobs that git would store for files of the work tree at top, after undoing the line endings, encodings and filters that attributes ask
 // for. It is an error if a file has a filter from the repository's own configuration: that
 // may have come with the folder, and names a program to run.
-func checkin(ctx context.Context, top string, paths []string) (map[string]string, error) {
+func checkin(ctx context.Context, top string, paths []string) ([]string, error) {
 	var names strings.Builder
 	for _, p := range paths {
 		// Git parses a name that begins with a quote as a C string.
@@ -238,11 +237,7 @@ func checkin(ctx context.Context, top string, paths []string) (map[string]string
 	if len(ids) != len(paths) {
 		return nil, fmt.Errorf("git hash-object: %d answers to %d files", len(ids), len(paths))
 	}
-	byPath := make(map[string]string, len(ids))
-	for i, p := range paths {
-		byPath[p] = ids[i]
-	}
-	return byPath, nil
+	return ids, nil
 }
 
 // ownFilter returns an error if the repository's own configuration defines the filter of

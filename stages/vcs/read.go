@@ -392,10 +392,10 @@ func (r *reader) convert(ctx context.Context, repo *repository, files []differen
 		}
 		return
 	}
-	for _, f := range files {
+	for i, f := range files {
 		e, lookupErr := repo.lookup(ctx, f.path)
 		switch {
-		case err == nil && lookupErr == nil && ids[f.path] == e.id:
+		case err == nil && lookupErr == nil && ids[i] == e.id:
 			f.Modified = No
 		case err == nil || !converted(repo.abs, f):
 			f.Modified = Yes

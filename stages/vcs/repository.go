@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,7 +106,7 @@ func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 				break
 			}
 			if depth == 0 {
-				tag.Signed = signed(data)
+				tag.Signed = signed.Match(data)
 			}
 			id = headers(data)["object"]
 		}
@@ -212,16 +213,9 @@ func signatureTime(s string) (time.Time, error) {
 	return time.Unix(sec, 0).UTC(), nil
 }
 
-// signed reports whether a tag object has a signature in any of git's formats (gpg.format
-// openpgp, ssh and x509).
-func signed(tag []byte) bool {
-	for _, begin := range []string{"PGP SIGNATURE", "PGP MESSAGE", "SSH SIGNATURE", "SIGNED MESSAGE"} {
-		if bytes.Contains(tag, []byte("\n-----BEGIN "+begin+"-----\n")) {
-			return true
-		}
-	}
-	return false
-}
+// signed matches a tag object with a signature in any of git's formats (gpg.format openpgp, ssh
+// and x509).
+var signed = regexp.MustCompile(`\n-----BEGIN (PGP SIGNATURE|PGP MESSAGE|SSH SIGNATURE|SIGNED MESSAGE)-----\n`)
 
 // remotes returns the configured remotes that are not folders on this machine, and the URI
 // for a branch, see Repository.URI.
