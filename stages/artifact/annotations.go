@@ -15,7 +15,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Annotations are the org.opencontainers.image ones that root and content share:
+// Annotations returns the org.opencontainers.image ones that root and content share:
 //
 //	title     the last element of the repository's name
 //	created   created where set, else the time of the latest HEAD, else 1970; UTC

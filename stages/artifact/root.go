@@ -18,7 +18,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Root is the index over the whole application: content first and without a
+// Root returns the index over the whole application: content first and without a
 // platform, so that what resolves the root for a platform gets the manifests;
 // then the attestation manifest, every image, and what is related to them.
 // Neither the order of list nor that of what is in it matters.

@@ -42,7 +42,7 @@ func NewStatement(predicateType string, predicate any, subject ...Resource) (Sta
 	return Statement{Type: StatementType, Subject: subject, PredicateType: predicateType, Predicate: data}, err
 }
 
-// predicates are those of one type in statements; one that cannot be read is left out.
+// predicates returns those of one type in statements; one that cannot be read is left out.
 func predicates[T any](statements []Statement, predicateType string) []T {
 	var out []T
 	for _, s := range statements {
@@ -54,7 +54,7 @@ func predicates[T any](statements []Statement, predicateType string) []T {
 	return out
 }
 
-// Blob is the statement as a layer of the attestation manifest.
+// Blob returns the statement as a layer of the attestation manifest.
 func (s Statement) Blob() (Blob, error) {
 	data, err := engine.MarshalJSON(s)
 	if err != nil {
@@ -65,7 +65,7 @@ func (s Statement) Blob() (Blob, error) {
 	return b, nil
 }
 
-// DigestSet is a digest as in-toto writes it.
+// DigestSet returns a digest as in-toto writes it.
 func DigestSet(d digest.Digest) map[string]string {
 	return map[string]string{d.Algorithm().String(): d.Encoded()}
 }

@@ -73,7 +73,7 @@ func (a *Application) checkTags() error {
 // about a manifest.
 var relatedSuffixes = []string{".sig", ".att", ".sbom"}
 
-// Tags are those that children of the root have in its repository: what a copy of the
+// Tags returns those that children of the root have in its repository: what a copy of the
 // application may give there, beside the tags of root and content. What is about a
 // manifest that is not of the application has none: it is an error.
 func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
@@ -108,7 +108,7 @@ func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
 	return append(out, related...), nil
 }
 
-// RelatedTag is the tag that a related child has, "" for none. A list of referrers is
+// RelatedTag returns the tag that a related child has, "" for none. A list of referrers is
 // not copied as a tag: it would replace what others have entered there.
 func RelatedTag(child ocispec.Descriptor) string {
 	tag := child.Annotations[AnnotationRelatedTag]
@@ -118,7 +118,7 @@ func RelatedTag(child ocispec.Descriptor) string {
 	return tag
 }
 
-// subjects are the manifests of the application's images that something may be about,
+// subjects returns the manifests of the application's images that something may be about,
 // and what is about those. Indexes are read only where one is asked for that the root
 // does not list.
 func (a *Application) subjects(ctx context.Context, related []Tagged) (map[digest.Digest]bool, error) {

@@ -229,7 +229,7 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	return v, nil
 }
 
-// tags are those of the root that can be known without listing all tags of the
+// tags returns those of the root that can be known without listing all tags of the
 // repository, and the one of the content: each is asked for, and one that cannot
 // be asked for is not known.
 func (a *Application) tags(ctx context.Context, tag string) (tags []string, contentTag string) {
@@ -455,7 +455,7 @@ func (a *Application) platform(ctx context.Context, desc ocispec.Descriptor, ima
 	return nil
 }
 
-// configPlatform is the platform of an image that is in no index, "" where it
+// configPlatform returns the platform of an image that is in no index, "" where it
 // does not say.
 func (a *Application) configPlatform(ctx context.Context, desc ocispec.Descriptor) string {
 	var p ocispec.Platform
@@ -466,7 +466,7 @@ func (a *Application) configPlatform(ctx context.Context, desc ocispec.Descripto
 	return platforms.Format(p)
 }
 
-// related is what the root lists beside the images, by what it is about.
+// related returns what the root lists beside the images, by what it is about.
 func (a *Application) related(ctx context.Context) (map[digest.Digest][]images.Related, error) {
 	children := a.Children(RoleRelated)
 	kinds := make([][]string, len(children))
@@ -559,7 +559,7 @@ func options(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
-// commonSource is what all sources have in common.
+// commonSource returns what all sources have in common.
 func commonSource(list []ViewSource) ViewSource {
 	if len(list) == 0 {
 		return ViewSource{Modified: vcs.Unknown}

@@ -55,7 +55,7 @@ func (d *Document) Written() int { return len(d.text.String) }
 // expanded; every value counts as at least sixteen.
 func (d *Document) Grown() int { return 16 * d.cost }
 
-// Added is how many values aliases and merge keys add to what is written; a long
+// Added returns how many values aliases and merge keys add to what is written; a long
 // text counts as several.
 func (d *Document) Added() int { return d.grown }
 
@@ -125,7 +125,7 @@ func (d *Document) Dispute() error {
 // Readers that reject it are ignored.
 func (d *Document) Disputed() bool { return d.dispute != nil && !d.dispute.repeats }
 
-// Objects are the Kubernetes objects in the document. The items of any object are
+// Objects returns the Kubernetes objects in the document. The items of any object are
 // objects, however deep: kubectl asks only whether there are items. Null items are
 // left out. Where the document is not a Kubernetes object and has none in it,
 // reason says what it is instead.
@@ -153,7 +153,7 @@ func (d *Document) Objects() (objects []Object, reason string) {
 
 const notAnObject = "not a Kubernetes object"
 
-// Unversioned is the document as an object, where nothing but apiVersion is missing:
+// Unversioned returns the document as an object, if nothing but apiVersion is missing:
 // kubectl can be told to take that.
 func (d *Document) Unversioned() (Object, bool) {
 	o := object(&d.Root, "", "", "")
@@ -208,7 +208,7 @@ func UnescapePointer(element string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(element, "~1", "/"), "~0", "~")
 }
 
-// Nested is the node as an object, where it is one: has apiVersion and kind.
+// Nested returns the node as an object, if it is one: has apiVersion and kind.
 func Nested(n *Node, pointer string) (Object, bool) {
 	o := object(n, pointer, "", "")
 	o.Nested = true

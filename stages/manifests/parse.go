@@ -259,7 +259,7 @@ func beginsValue(c byte) bool {
 	return false
 }
 
-// Values is how many values the text has at most, documents in its strings included.
+// Values returns how many values the text has at most, documents in its strings included.
 func (t *Text) Values() int {
 	n := 0
 	for i := range len(t.String) {

@@ -117,7 +117,7 @@ func weight(pieces []*manifests.Text) int64 {
 	return int64(n)
 }
 
-// err is what was spent too much of.
+// err returns what was spent too much of, as an error.
 func (b *budget) err() error {
 	for _, a := range []*account{&b.growth, &b.places, &b.looks} {
 		if file := a.file.Load(); file != nil {

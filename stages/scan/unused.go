@@ -57,7 +57,7 @@ func (a *Accepted) String() string {
 	return text
 }
 
-// spelled are the names of things.
+// spelled yields the names of things.
 func spelled[T any](all []T, name func(T) string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, one := range all {

@@ -197,7 +197,7 @@ func (o *CloneOptions) fetch(ctx context.Context, storage *filesystem.Storage) (
 	return packfile.UpdateObjectStorage(storage, &bounded{demultiplexed(request.Capabilities, response), maxPack})
 }
 
-// demultiplexed is the pack in an answer, without what the server says meanwhile.
+// demultiplexed returns the pack in an answer, without what the server says meanwhile.
 func demultiplexed(able *capability.List, r io.Reader) io.Reader {
 	switch {
 	case able.Supports(capability.Sideband64k):
