@@ -118,20 +118,15 @@ func formatOf(desc ocispec.Descriptor, data []byte, index *ocispec.Index) (strin
 }
 
 func (a *Application) openContent(ctx context.Context) error {
-	isContent, layerType := hasRole(RoleContent), ocispec.MediaTypeImageLayerGzip
+	layerType := ocispec.MediaTypeImageLayerGzip
 	if a.Format == FormatOriginal {
-		isContent, layerType = isOriginalContent, originalContent
+		layerType = originalContent
 	}
-	found := 0
-	for _, child := range a.Index.Manifests {
-		if isContent(child) {
-			a.Content = child
-			found++
-		}
+	contents := a.Children(RoleContent)
+	if len(contents) != 1 {
+		return fmt.Errorf("it lists %d contents, not one", len(contents))
 	}
-	if found != 1 {
-		return fmt.Errorf("it lists %d contents, not one", found)
-	}
+	a.Content = contents[0]
 	data, err := engine.Read(ctx, a.source, a.Content, maxManifest)
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
@@ -148,21 +143,16 @@ func (a *Application) openContent(ctx context.Context) error {
 	return nil
 }
 
-func hasRole(role string) func(ocispec.Descriptor) bool {
-	return func(desc ocispec.Descriptor) bool { return desc.Annotations[AnnotationRole] == role }
-}
-
 // Children returns the root's children of one role, in its order.
 func (a *Application) Children(role string) []ocispec.Descriptor {
-	has := hasRole(role)
-	if a.Format == FormatOriginal {
-		has = func(desc ocispec.Descriptor) bool {
-			return role == RoleContent && isOriginalContent(desc) || role == RoleAttestations && desc.ArtifactType == originalAttestations
-		}
-	}
+	original := map[string]string{originalContent: RoleContent, originalAttestations: RoleAttestations}
 	var out []ocispec.Descriptor
 	for _, child := range a.Index.Manifests {
-		if has(child) {
+		has := child.Annotations[AnnotationRole]
+		if a.Format == FormatOriginal {
+			has = original[child.ArtifactType]
+		}
+		if has == role {
 			out = append(out, child)
 		}
 	}

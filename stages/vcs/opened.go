@@ -21,8 +21,7 @@ type openedRepository struct {
 	abs string
 
 	mu      sync.Mutex
-	read    *history  // nil: not yet, or trouble says why it cannot be read
-	opened  []objects // to be closed
+	read    *history // nil: not yet, or trouble says why it cannot be read
 	found   Repository
 	trouble error
 }
@@ -32,8 +31,8 @@ func (o *Opened) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, repo := range o.repos {
-		for _, objects := range repo.opened {
-			objects.close()
+		if repo.read != nil {
+			repo.read.close()
 		}
 	}
 	o.repos = nil
@@ -80,13 +79,13 @@ func (repo *openedRepository) open(ctx context.Context) error {
 	} {
 		objects, err := open()
 		if err == nil {
-			repo.opened = append(repo.opened, objects)
 			h := &history{objects: objects}
 			repo.found = Repository{Modified: No}
 			if err = h.read(ctx, &repo.found); err == nil {
 				repo.read = h
 				return nil
 			}
+			objects.close()
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
