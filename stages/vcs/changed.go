@@ -65,7 +65,7 @@ func Changed(ctx context.Context, top, since string) ([]string, error) {
 	commit, err := runGit(ctx, top, nil, "rev-parse", "--verify", "--end-of-options", since+"^{commit}")
 	if err != nil {
 		if strings.Contains(err.Error(), "single revision") { // what git says about any name that it does not know
-			err = errors.New("'git fetch --unshallow' fetches the history")
+			err = errors.New("fetch its whole history")
 		}
 		return nil, fmt.Errorf("%s is not a revision of this repository, or a shallow clone does not have it: %w", since, err)
 	}
