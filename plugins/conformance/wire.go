@@ -36,5 +36,5 @@ func overWire(impl interpreter.Interpreter) (_ interpreter.Interpreter, closeAll
 		server.Stop()
 		<-served
 	}
-	return wire.NewClient(conn, wire.Limits{Files: 100_000, Bytes: 1 << 30}), closeAll, nil
+	return wire.NewClient(conn, wire.Limits{Files: 100_000, Bytes: 256 << 20}), closeAll, nil
 }

@@ -79,7 +79,7 @@ type Options struct {
 // Limits bound a call to an interpreter. Zero fields mean the defaults.
 type Limits struct {
 	Files  int           // files, diagnostics and materials in a response; default 100,000
-	Bytes  int64         // size of a response; default 1 GiB
+	Bytes  int64         // size of a response; default 256 MiB
 	Time   time.Duration // duration of Render; default 10 min
 	Ask    time.Duration // duration of Describe and Inputs; default 1 min
 	Memory int64         // bytes of memory of each process; default 4 GiB

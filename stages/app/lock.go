@@ -221,6 +221,9 @@ func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 	}
 	for _, r := range rendered {
 		for _, m := range r.Materials {
+			if was, ok := lock.Materials[m.URI]; ok && was != m.Digest {
+				return nil, fmt.Errorf("%s was fetched with two digests, %s and %s, and a lock has one: name content that does not change", m.URI, was, m.Digest)
+			}
 			lock.Materials[m.URI] = m.Digest
 		}
 		if r.Interpreter.Name != BuiltIn {
