@@ -82,11 +82,16 @@ func looksStructured(s string) bool {
 	if s == "" || s[0] == '{' || s[0] == '[' {
 		return s != ""
 	}
-	return startsWithKey.MatchString(s)
+	for line := range strings.SplitSeq(s, "\n") { // faster than one search in all of them
+		if startsWithKey.MatchString(line) {
+			return true
+		}
+	}
+	return false
 }
 
-// startsWithKey matches the beginning of a line that may begin a YAML mapping, or one in a list.
-var startsWithKey = regexp.MustCompile(`(?m)^[ \t\f\r]*(?:- )?["']?[\w./-]+["']?:(?:[ \t\f\r]|$)`)
+// startsWithKey matches a line that may begin a YAML mapping, or one in a list.
+var startsWithKey = regexp.MustCompile(`^[ \t\f\r]*(?:- )?["']?[\w./-]+["']?:(?:[ \t\f\r]|$)`)
 
 // embeddedTooMuch is the problem of a file whose embedded documents are too large.
 var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times what is written", manifests.MaxGrowth)
