@@ -5,7 +5,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,10 +144,9 @@ func runText(p *printer, r *fleet.Run) {
 	if r == nil {
 		return
 	}
-	for _, one := range r.Running {
-		p.f("running    %s  attempt %d at %s  %s\n", cmp.Or(one.Name, "(begun just now)"), one.Attempt, one.Worker, one.Doing)
-	}
-	p.f("run        %s; workers: %d\n", r.State, len(r.Workers))
+	p.lay(`{{range .Running}}running    {{or .Name "(begun just now)"}}  attempt {{.Attempt}} at {{.Worker}}  {{.Doing}}
+{{end}}run        {{.State}}; workers: {{len .Workers}}
+`, r)
 }
 
 func (a *program) fleetCancelCommand() *cobra.Command {

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -52,31 +51,9 @@ func (a *program) in(run func(ctx context.Context, env app.Environment, args []s
 func (a *program) settings() app.Settings {
 	return app.Settings{
 		Store: a.flags.store, HostsDir: a.flags.hostsDir, PlainHTTP: a.flags.plainHTTP, CAFile: a.flags.caFile, Concurrency: a.flags.concurrency,
-		Limits: registry.Limits(a.flags.limits),
+		Limits: a.flags.limits,
 	}
 }
-
-// limits is the flag --limit.
-type limits registry.Limits
-
-// Set implements [pflag.Value].
-func (l *limits) Set(text string) error {
-	host, limit, err := registry.ParseLimit(text)
-	if err != nil {
-		return err
-	}
-	if *l == nil {
-		*l = limits{}
-	}
-	(*l)[host] = limit
-	return nil
-}
-
-// Type implements [pflag.Value].
-func (*limits) Type() string { return "limit" }
-
-// String implements [pflag.Value].
-func (*limits) String() string { return "" }
 
 // settle ends the live view before a result is printed.
 func (a *program) settle() {

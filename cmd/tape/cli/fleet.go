@@ -20,7 +20,6 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/internal/report"
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -63,7 +62,7 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 	if err != nil {
 		return fleet.Options{}, err
 	}
-	a.flags.limits = limits(file.Budget(registry.Limits(a.flags.limits)).Share(processes))
+	a.flags.limits = file.Budget(a.flags.limits).Share(processes)
 	env, err := a.environment(ctx)
 	if err != nil {
 		return fleet.Options{}, err

@@ -25,6 +25,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/lategc"
 	"github.com/taped-dev/tape/internal/nearest"
@@ -197,7 +198,7 @@ type flags struct {
 	progress    string
 	store       string
 	concurrency int
-	limits      limits
+	limits      registry.Limits
 	hostsDir    string
 	plainHTTP   []string
 	caFile      string
@@ -300,6 +301,7 @@ func (a *program) asRoot(root *cobra.Command) {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(helpCommand(root))
+	a.flags.limits = registry.Limits{}
 	f := root.PersistentFlags()
 	f.SortFlags = false
 	f.StringVarP(&a.flags.output, "output-format", "o", "text", "`FORMAT`: text, json or yaml; view and diff also html")
@@ -307,7 +309,13 @@ func (a *program) asRoot(root *cobra.Command) {
 	f.StringVar(&a.flags.progress, "progress", "auto", "`MODE`: auto, tty, plain, github, gitlab, json or none")
 	f.StringVar(&a.flags.store, "store", "", "`DIR` of the cache (default $XDG_CACHE_HOME/tape)")
 	f.IntVar(&a.flags.concurrency, "concurrency", 0, "`N` concurrent requests per registry (default: automatic, at most 64)")
-	f.Var(&a.flags.limits, "limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)")
+	f.Func("limit", "send a registry at most `HOST=N/s` requests, or N/m a minute (repeats)", func(text string) error {
+		host, limit, err := registry.ParseLimit(text)
+		if err == nil {
+			a.flags.limits[host] = limit
+		}
+		return err
+	})
 	f.StringVar(&a.flags.hostsDir, "hosts-dir", "", "`DIR` with containerd's hosts.toml files, for mirrors (default $TAPE_HOSTS_DIR)")
 	f.StringSliceVar(&a.flags.plainHTTP, "plain-http", nil, "`HOST` that uses plain http (repeats; not needed for loopback)")
 	f.StringVar(&a.flags.caFile, "ca-file", "", "PEM `FILE` of additional certificate authorities")
@@ -394,7 +402,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		flag := invalid.GetFlag()
 		want := map[string]string{
 			"int": "a whole number", "duration": "a time such as 90s, 10m or 2h", "bool": "true or false",
-			"limit": "HOST=N/s, such as registry.example.com=300/s",
+			"func": "HOST=N/s, such as registry.example.com=300/s", // --limit
 		}[flag.Value.Type()]
 		if want != "" {
 			return usagef("--%s %q: want %s", flag.Name, invalid.GetValue(), want)
