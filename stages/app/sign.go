@@ -81,7 +81,7 @@ func OpenSigstore(_ context.Context, o SigstoreOptions) (*Sigstore, error) {
 	transport := o.Registry.Transport()
 	services, err := sign.NewServices(sign.ServiceOptions{SigningConfig: config, TrustedRoot: trusted, Transport: transport})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s and %s: %w", o.SigningConfig, o.TrustedRoot, err)
 	}
 	return &Sigstore{services: services, transport: transport}, nil
 }

@@ -72,6 +72,18 @@ type Services struct {
 	wait, try time.Duration
 }
 
+// ReadTrustedRoot reads a trusted root in JSON.
+func ReadTrustedRoot(data []byte) (*root.TrustedRoot, error) {
+	trusted, err := root.NewTrustedRootFromJSON(data)
+	if err != nil && !bytes.Contains(data, []byte(root.TrustedRootMediaType01)) {
+		err = errors.New("it is not JSON of the type " + root.TrustedRootMediaType01)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	return trusted, nil
+}
+
 // NewServices reads the files of a Sigstore. It sends no request.
 func NewServices(o ServiceOptions) (*Services, error) {
 	if o.Now == nil {
@@ -79,12 +91,12 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	}
 	s := &Services{o: o, wait: serviceTime, try: serviceDelay}
 	config, err := root.NewSigningConfigFromJSON(o.SigningConfig)
-	if err != nil {
-		return nil, fmt.Errorf("signing config: %w", err)
+	if err != nil { // whose text is protobuf's, or lacks the type
+		return nil, fmt.Errorf("signing config: it is not JSON of the type %s", root.SigningConfigMediaType02)
 	}
 	s.config = config
-	if s.trusted, err = root.NewTrustedRootFromJSON(o.TrustedRoot); err != nil {
-		return nil, fmt.Errorf("trusted root: %w", err)
+	if s.trusted, err = ReadTrustedRoot(o.TrustedRoot); err != nil {
+		return nil, err
 	}
 	ca, err := root.SelectService(config.FulcioCertificateAuthorityURLs(), sgsign.FulcioAPIVersions, o.Now())
 	if err == nil {

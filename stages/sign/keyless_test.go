@@ -283,8 +283,8 @@ func TestServiceFiles(t *testing.T) {
 	}
 	config := string(s.SigningConfig())
 	for name, c := range map[string]struct{ config, trusted, want string }{
-		"no config":     {"", string(trusted), "signing config: "},
-		"no root":       {config, "{}", "trusted root: "},
+		"no config":     {"", string(trusted), "signing config: it is not JSON of the type application/vnd.dev.sigstore.signingconfig"},
+		"no root":       {config, "{}", "trusted root: it is not JSON of the type application/vnd.dev.sigstore.trustedroot"},
 		"plain http":    {strings.ReplaceAll(config, "127.0.0.1", "fulcio.example.com"), string(trusted), "want https"},
 		"newer log":     {strings.Replace(config, `"majorApiVersion":2`, `"majorApiVersion":3`, 1), string(trusted), "signing config: transparency log: "},
 		"no timestamps": {strings.Replace(config, `"tsaUrls"`, `"oidcUrls"`, 1), string(trusted), "signing config: "},

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/report"
+	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
@@ -108,7 +109,7 @@ func (a *program) fleetInitCommand() *cobra.Command {
 				o.Dir = args[0]
 			}
 			return printed(a, func(p *printer, result *fleet.InitResult) {
-				p.f("%swrote      %s: %d applications; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, result.Applications)
+				p.f("%swrote      %s: %s; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, show.Count(result.Applications, "application"))
 			})(fleet.Init(ctx, o))
 		}),
 	}

@@ -103,7 +103,7 @@ func (p *printer) lay(layout string, v any) {
 
 // moved returns the end of a line about how much was moved, and how much did not have to be.
 func moved(m transfer.Moved) string {
-	text := fmt.Sprintf(" %d blobs, %s", m.Blobs, show.Bytes(m.Bytes))
+	text := fmt.Sprintf(" %s, %s", show.Count(m.Blobs, "blob"), show.Bytes(m.Bytes))
 	if m.Mounted+m.Existing > 0 {
 		text += fmt.Sprintf(" (%d mounted, %d already there)", m.Mounted, m.Existing)
 	}

@@ -49,7 +49,7 @@ func Text(w io.Writer, r *fleet.Report, whole bool) error {
 	t := r.Totals
 	fmt.Fprintf(&b, "total      %s: %s\n", show.Count(t.Applications, "application"), counts(t))
 	if t.Moved.Blobs+t.Moved.Mounted+t.Moved.Existing > 0 {
-		fmt.Fprintf(&b, "moved      %d blobs, %s (%d mounted, %d already there)\n", t.Moved.Blobs, show.Bytes(t.Moved.Bytes), t.Moved.Mounted, t.Moved.Existing)
+		fmt.Fprintf(&b, "moved      %s, %s (%d mounted, %d already there)\n", show.Count(t.Moved.Blobs, "blob"), show.Bytes(t.Moved.Bytes), t.Moved.Mounted, t.Moved.Existing)
 	}
 	fmt.Fprintf(&b, "plan       %s\n", r.Plan)
 	_, err := io.WriteString(w, b.String())

@@ -209,9 +209,9 @@ type Want struct {
 
 // NewRoot parses a trusted root, in JSON.
 func NewRoot(data []byte, want Want) (*Root, error) {
-	material, err := root.NewTrustedRootFromJSON(data)
+	material, err := sign.ReadTrustedRoot(data)
 	if err != nil {
-		return nil, fmt.Errorf("trusted root: %w", err)
+		return nil, err
 	}
 	if len(material.FulcioCertificateAuthorities()) == 0 {
 		return nil, errors.New("trusted root: it lists no certificate authority")
