@@ -104,7 +104,7 @@ type Settings struct {
 	// HostsDir is a folder of containerd's hosts.toml files; "" is $TAPE_HOSTS_DIR.
 	HostsDir string
 	// PlainHTTP lists hosts, with their port, that are accessed without TLS. Loopback addresses
-	// need not be listed.
+	// need not be listed, and their certificates are not verified.
 	PlainHTTP []string
 	// CAFile is a PEM file of certificates to trust in addition to the system's.
 	CAFile string
