@@ -619,6 +619,8 @@ func TestSignLater(t *testing.T) {
 	}
 	o := fleet.PackageOptions{Options: l.options(t, "a")}
 	before := l.pack(t, o)
+	l.write(t, "README", "another commit, which gives another root")
+	l.commit(t, "read me")
 	if _, o.Plan, err = fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: o.Options}); err != nil {
 		t.Fatal(err)
 	}
@@ -635,7 +637,12 @@ func TestSignLater(t *testing.T) {
 			t.Errorf("%d packaged to sign them, want %d", done, want)
 		}
 	}
-	for _, a := range before.Applications {
+	o.Plan, o.Shard = "", fleet.Shard{}
+	after := l.pack(t, o)
+	if after.Totals.Unchanged != 3 || after.Applications[0].Root == before.Applications[0].Root {
+		t.Errorf("the next run: %+v", after.Applications)
+	}
+	for _, a := range after.Applications {
 		r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: o.Environment, Ref: a.Root, Key: key.Public})
 		if err != nil || !r.OK {
 			t.Errorf("%s: %+v, %v", a.Root, r, err)

@@ -260,6 +260,12 @@ func (r *Runner) unsigned(ctx context.Context) []*Planned {
 			n++
 		}
 	}
+	for _, p := range unchanged { // another run may have done it since the plan
+		var now Record
+		if get(ctx, r.kept.constant(), now.key(p.Key), &now) && now.Key == p.Key && now.Repository == p.Record.Repository {
+			p.Record = &now
+		}
+	}
 	signed := make([]bool, len(unchanged))
 	_ = atonce.Each(ctx, atonce.Tasks, unchanged, func(ctx context.Context, i int, p *Planned) error {
 		signed[i] = r.signed(ctx, p.Record)

@@ -737,10 +737,18 @@ func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
 	if p.Key == "" {
 		return nil, false
 	}
+	var r Record
 	if last := m.last[p.Name]; last != nil && last.Record != nil && last.Record.Key == p.Key {
+		// It may have been packaged again since, to sign it.
+		kept := m.kept
+		if m.Signer == nil {
+			kept = kept[len(kept)-1:] // what is on this machine, which takes no request
+		}
+		if get(ctx, kept.constant(), r.key(p.Key), &r) && r.Key == p.Key && r.Digest != last.Record.Digest {
+			return &r, true
+		}
 		return last.Record, true
 	}
-	var r Record
 	ok := get(ctx, m.kept.constant(), r.key(p.Key), &r) && r.Key == p.Key
 	return &r, ok
 }
