@@ -68,6 +68,9 @@ type CopyResult struct {
 // set when everything is there; existing content is not sent again. If some pairs fail, the
 // error consists of their errors ([CopyErrors]), and the results are those of the others.
 func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	results, errs, events := make([]*CopyResult, len(o.Pairs)), make([]error, len(o.Pairs)), serial(o.Events)
 	_ = atonce.Each(ctx, atonce.Copies, o.Pairs, func(ctx context.Context, i int, pair CopyPair) error {
 		node := "copy"
@@ -87,6 +90,31 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 		}
 	}
 	return done, errors.Join(errs...)
+}
+
+// check refuses sources of which one would take the tag or the archive of another.
+func (o CopyOptions) check() error {
+	sources := map[string]string{} // by target with tag
+	for _, pair := range o.Pairs {
+		to := pair.Target
+		if !strings.HasPrefix(to, "archive:") && tagIn(to) == "" {
+			tag := tagIn(pair.Source)
+			if tag == "" {
+				continue // known once the source is read
+			}
+			to += ":" + tag
+		}
+		if other, taken := sources[to]; taken && other != pair.Source {
+			return usagef("%s and %s have the same destination, %s", other, pair.Source, to)
+		}
+		sources[to] = pair.Source
+	}
+	return nil
+}
+
+// tagIn returns the tag in a registry reference, oci:DIR[:TAG] or archive:FILE[:TAG].
+func tagIn(text string) string {
+	return imageref.Split(strings.TrimPrefix(strings.TrimPrefix(text, "oci:"), "archive:")).Tag
 }
 
 // CopyError is the error of one pair.

@@ -4,6 +4,7 @@ package app_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -205,6 +206,30 @@ func TestCopySeveral(t *testing.T) {
 	for _, ref := range []string{a.host + "/a/shop:v1", "oci:" + dir + ":one", "oci:" + dir + ":two"} {
 		if r := a.verify(t, app.VerifyOptions{Ref: ref}); !r.OK {
 			t.Errorf("%s: %v", ref, failing(r))
+		}
+	}
+}
+
+// TestCopyOnto checks that no source takes the tag of another one, and nothing is copied then.
+func TestCopyOnto(t *testing.T) {
+	a := newSignedApp(t, registrytest.GGCR())
+	to := a.host + "/a/shop"
+	for _, c := range []struct {
+		targets [2]string
+		refused bool
+	}{
+		{[2]string{to + ":v1", to + ":v1"}, true},
+		{[2]string{to, to + ":v1"}, true},
+		{[2]string{"archive:a.tar", "archive:a.tar"}, true},
+		{[2]string{to + ":v1", to + ":v2"}, false},
+		{[2]string{to, to}, false}, // v1 and v2
+	} {
+		other := a.host + "/team/missing:v2"
+		_, err := app.Copy(t.Context(), app.CopyOptions{Environment: a.env, Pairs: []app.CopyPair{
+			{Source: a.host + "/team/missing:v1", Target: c.targets[0]}, {Source: other, Target: c.targets[1]},
+		}})
+		if usage, ok := errors.AsType[*app.UsageError](err); ok != c.refused || ok && !strings.Contains(usage.Error(), other) {
+			t.Errorf("%v: %v", c.targets, err)
 		}
 	}
 }

@@ -168,7 +168,7 @@ var patterns = []pattern{
 	{passwordClass.what(), "IDENTIFIED BY '", regexp.MustCompile(`IDENTIFIED BY '()([^']{1,255})'`), nil, false, isPassword},
 	{passwordClass.what(), "identified by '", regexp.MustCompile(`identified by '()([^']{1,255})'`), nil, false, isPassword},
 	// URLs: scheme://user:password@host.
-	{"a password in a URL", "://", regexp.MustCompile("://([!$%&(-+.0-9;=@-[\\]^_a-z{|}~-]*):([!$%&(-+.0-;=@-[\\]^_a-z{|}~-]*)@([!$%&(-+.0-;=A-[\\]^_a-z{|}~-]*)"), nil, false, isInURL},
+	{"a password in a URL", "://", regexp.MustCompile(`://([!$%&(-+.0-9;=@-[\]^_a-z{|}~-]*):([!$%&(-+.0-;=@-[\]^_a-z{|}~-]*)@([!$%&(-+.0-;=A-[\]^_a-z{|}~-]*)`), nil, false, isInURL},
 }
 
 // in appends the credentials of a pattern.

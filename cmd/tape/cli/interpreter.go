@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/interpreters/plain"
