@@ -237,7 +237,7 @@ func module(t *testing.T) (root, name string) {
 	return "", ""
 }
 
-// imports returns those of every package in the module, except in tests.
+// imports returns the imports of every package in the module, except in tests.
 func imports(t *testing.T, root string) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}

@@ -63,8 +63,8 @@ type Cache interface {
 	// Get returns what was put under the key, or an error. The map is not changed.
 	Get(ctx context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error)
 	// Put remembers outputs by name. Everything that one of them lists is among them too, with
-	// its digest as name, so that whoever prunes the store knows what to keep. All blobs are in
-	// the store by then.
+	// its digest as name, so that they are kept when the store is pruned. All blobs are in the
+	// store by then.
 	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
 }
 

@@ -233,8 +233,7 @@ func (f *finder) within(ctx context.Context, sources []claimedSource) (all []cla
 	return all, nil
 }
 
-// holding returns those of the folders, which are not searched, that contain sources, with what
-// these read.
+// holding returns the sources in folders that are not searched, with what they read.
 func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource, error) {
 	var out []claimedSource
 	for _, dir := range folders {

@@ -49,7 +49,7 @@ func (plainAlone) List(context.Context) ([]rendering.Interpreter, error) {
 	return []rendering.Interpreter{inProcess{plain.New()}}, nil
 }
 
-// environment returns one with an upstream that makes up every image, and a store.
+// environment returns an environment with an upstream that makes up every image, and a store.
 func environment(dir string, upstream string) (app.Environment, func() error, error) {
 	hosts := filepath.Join(dir, "hosts")
 	if err := registrytest.WriteHosts(hosts, "_default", upstream); err != nil {

@@ -153,7 +153,7 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	if err != nil {
 		return err
 	}
-	// Whoever reads it goes by the content, and not by the type that a registry tells.
+	// The content decides what it is read as, and not the type that a registry tells.
 	data, err := engine.Get(ctx, at, root)
 	if err != nil {
 		return err

@@ -299,7 +299,7 @@ func (s *sigstore) file(t *testing.T, name string, data []byte) string {
 	return name
 }
 
-// signer returns one that signs as an identity.
+// signer returns a signer that signs as an identity.
 func (s *sigstore) signer(t *testing.T, who string) app.Signer {
 	t.Helper()
 	signer, err := s.opened.Keyless(s.file(t, "token-"+digest.FromString(who).Encoded(), []byte(s.Token(sigstoretest.Identity{Subject: who}))))

@@ -20,7 +20,7 @@ import (
 // of one that has environments is in the folder of its environment.
 type EnvironmentSet []string
 
-// Environments returns those that the annotations of a root or of content name.
+// Environments returns the environments that the annotations of a root or of content name.
 func Environments(annotations map[string]string) EnvironmentSet {
 	list := annotations[AnnotationEnvironments]
 	if list == "" {
@@ -49,7 +49,7 @@ func (s EnvironmentSet) With(locations []images.Location) []string {
 	return out
 }
 
-// Environments returns those of the application.
+// Environments returns the environments of the application.
 func (a *Application) Environments() EnvironmentSet { return Environments(a.Index.Annotations) }
 
 // Select returns the files of one environment, below its folder: their names have no

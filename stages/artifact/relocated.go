@@ -90,7 +90,7 @@ func (a *Application) Relocated(old []digest.Digest, statements []Statement, r R
 	return append(append([]Blob{Empty(), layer, content}, blobs...), root), nil
 }
 
-// relocatedAnnotations returns those of the content in a repository.
+// relocatedAnnotations returns the annotations of the content in a repository.
 func (a *Application) relocatedAnnotations(repository string) map[string]string {
 	annotations := maps.Clone(a.Index.Annotations)
 	delete(annotations, AnnotationFormat)
@@ -128,7 +128,7 @@ func (r *renamed) add(name string, before, after digest.Digest) {
 	r.subjects = append(r.subjects, Resource{Name: name, Digest: DigestSet(after)})
 }
 
-// statements returns the old ones, with a new provenance and what was edited.
+// statements returns the old statements, with a new provenance and what was edited.
 func (r Relocation) statements(renamed renamed, list []Statement, was, is digest.Digest) ([]Statement, error) {
 	var out []Statement
 	order, edited := 0, 1 // with this one
@@ -167,7 +167,7 @@ func (r Relocation) statements(renamed renamed, list []Statement, was, is digest
 	return append(out, s), err
 }
 
-// provenance returns the old one, for the new content.
+// provenance returns the old provenance, for the new content.
 func (r Relocation) provenance(old Statement, content digest.Digest) (Statement, error) {
 	p, err := provenanceOf([]Statement{old})
 	if err != nil {

@@ -42,7 +42,8 @@ func NewStatement(predicateType string, predicate any, subject ...Resource) (Sta
 	return Statement{Type: StatementType, Subject: subject, PredicateType: predicateType, Predicate: data}, err
 }
 
-// predicates returns those of one type in statements; one that cannot be read is left out.
+// predicates returns the predicates of a type in statements; one that cannot be read is left
+// out.
 func predicates[T any](statements []Statement, predicateType string) []T {
 	var out []T
 	for _, s := range statements {

@@ -73,9 +73,9 @@ func (a *Application) checkTags() error {
 // about a manifest.
 var relatedSuffixes = []string{".sig", ".att", ".sbom"}
 
-// Tags returns those that children of the root have in its repository: what a copy of the
-// application may give there, beside the tags of root and content. What is about a
-// manifest that is not of the application has none: it is an error.
+// Tags returns the tags that children of the root have in its repository, which a copy of the
+// application may set beside those of root and content. It is an error if a child is about a
+// manifest that is not of the application.
 func (a *Application) Tags(ctx context.Context) ([]Tagged, error) {
 	var (
 		out     []Tagged

@@ -229,9 +229,9 @@ func (a *Application) View(ctx context.Context, repository, tag string, data boo
 	return v, nil
 }
 
-// tags returns those of the root that can be known without listing all tags of the
-// repository, and the one of the content: each is asked for, and one that cannot
-// be asked for is not known.
+// tags returns the tags of the root that can be known without listing all tags of the
+// repository, and the tag of the content. Each is asked for; a tag that cannot be asked for
+// is left out.
 func (a *Application) tags(ctx context.Context, tag string) (tags []string, contentTag string) {
 	is := func(tag string, d digest.Digest) bool {
 		desc, err := a.source.Resolve(ctx, tag)
@@ -286,7 +286,7 @@ func (a *Application) viewOrigins(ctx context.Context) ([]ViewOrigin, error) {
 	return out, lost
 }
 
-// bundles returns those of root and content, with the promotions of the roots before.
+// bundles returns the bundles of root and content, with the promotions of earlier roots.
 func (a *Application) bundles(ctx context.Context) (out bundles, err error) {
 	for _, subject := range []digest.Digest{a.Root.Digest, a.Content.Digest} {
 		if err := out.add(ctx, a.source, subject); err != nil {

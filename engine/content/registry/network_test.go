@@ -181,7 +181,7 @@ func (s *registryServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
-// requests returns those whose "METHOD path" contains all parts.
+// requests returns the requests whose "METHOD path" contains all parts.
 func (s *registryServer) requests(parts ...string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -120,7 +120,7 @@ func (l *lab) commit(t *testing.T, message string) {
 	l.git(t, "commit", "-q", "-m", message)
 }
 
-// options returns those of a machine, whose store has that name.
+// options returns the options of a machine, whose store has its name.
 func (l *lab) options(t *testing.T, machine string) fleet.Options {
 	t.Helper()
 	client, err := registry.New(registry.Options{HostsDir: l.hosts, ManifestFile: filepath.Join(l.scratch, machine+".manifests")})

@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// folder returns one with keys a, b and c, and the trusted root of an instance.
+// folder returns a folder with keys a, b and c, and the trusted root of an instance.
 func folder(t *testing.T) (dir string, keys map[string]*sign.Key) {
 	t.Helper()
 	dir, keys = t.TempDir(), map[string]*sign.Key{}
