@@ -377,7 +377,8 @@ func (e *Expanded) YAML() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("print pipeline: %w", err)
 	}
-	return b.Bytes(), enc.Close()
+	err = enc.Close()
+	return b.Bytes(), err
 }
 
 // escaped returns the value with everything that looks like a placeholder escaped.

@@ -125,7 +125,8 @@ func layer(ctx context.Context, p ocispec.Platform) ([]byte, error) {
 	if err == nil {
 		_, err = tw.Write(data)
 	}
-	return buf.Bytes(), errors.Join(err, tw.Close(), zw.Close())
+	err = errors.Join(err, tw.Close(), zw.Close())
+	return buf.Bytes(), err
 }
 
 // push pushes an image of two platforms and returns its index.
