@@ -210,7 +210,7 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 		return nil, fmt.Errorf("ask who works on %s: %w", queue, err)
 	}
 	var all []client.TaskQueuePollerInfo
-	for _, version := range described.VersionsInfo { //nolint:staticcheck // those without a version are there, too
+	for _, version := range described.VersionsInfo { //nolint:staticcheck,nolintlint // deprecated, but it has those without a version; a cached lint misses that
 		all = append(all, version.TypesInfo[client.TaskQueueTypeActivity].Pollers...)
 	}
 	return waiting(all), nil
