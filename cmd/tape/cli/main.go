@@ -64,13 +64,14 @@ func main(name string, grace time.Duration, run func(context.Context, []string, 
 		debug.SetMemoryLimit(softMemory)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() {
+	ended := context.AfterFunc(ctx, func() {
 		time.AfterFunc(grace, func() {
 			fmt.Fprintln(os.Stderr, name+": interrupted")
 			os.Exit(exitInterrupted)
 		})
 	})
 	code := run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	ended() // ending is not an interrupt
 	stop()
 	os.Exit(code)
 }
