@@ -140,7 +140,7 @@ func (r *Runner) Plan() (*Plan, digest.Digest) { return r.plan, r.digest }
 // Names returns the applications to package that are in the runner's shard, sorted.
 func (r *Runner) Names() []string {
 	var out []string
-	for _, p := range r.mine() {
+	for _, p := range r.mine(ToPackage) {
 		out = append(out, p.Name)
 	}
 	return out
@@ -191,13 +191,13 @@ func (p *Plan) fits(version string, here checkout) error {
 
 var errFailFast = errors.New("an application failed")
 
-// mine returns the applications of the shard.
-func (r *Runner) mine() []*Planned {
+// mine returns the applications in a state that the shard takes.
+func (r *Runner) mine(state State) []*Planned {
 	var out []*Planned
 	n := 0
 	for i := range r.plan.Applications {
 		p := &r.plan.Applications[i]
-		if p.State != ToPackage {
+		if p.State != state {
 			continue
 		}
 		if r.Shard.takes(n) {
@@ -209,7 +209,7 @@ func (r *Runner) mine() []*Planned {
 }
 
 func (r *Runner) run(ctx context.Context) (*Report, error) {
-	mine := r.mine()
+	mine := r.mine(ToPackage)
 	if r.Engine == nil && r.Signer != nil {
 		mine = append(mine, r.unsigned(ctx)...)
 	}
@@ -250,24 +250,13 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 // are packaged again, because only what this run makes of the sources is signed: a record of an
 // earlier run is a claim.
 func (r *Runner) unsigned(ctx context.Context) []*Planned {
-	var unchanged []*Planned
-	n := 0
-	for i := range r.plan.Applications {
-		if p := &r.plan.Applications[i]; p.State == Unchanged {
-			if r.Shard.takes(n) {
-				unchanged = append(unchanged, p)
-			}
-			n++
-		}
-	}
-	for _, p := range unchanged { // another run may have done it since the plan
-		var now Record
+	unchanged := r.mine(Unchanged)
+	signed := make([]bool, len(unchanged))
+	_ = atonce.Each(ctx, atonce.Tasks, unchanged, func(ctx context.Context, i int, p *Planned) error {
+		var now Record // another run may have signed it since the plan
 		if get(ctx, r.kept.constant(), now.key(p.Key), &now) && now.Key == p.Key && now.Repository == p.Record.Repository {
 			p.Record = &now
 		}
-	}
-	signed := make([]bool, len(unchanged))
-	_ = atonce.Each(ctx, atonce.Tasks, unchanged, func(ctx context.Context, i int, p *Planned) error {
 		signed[i] = r.signed(ctx, p.Record)
 		return nil
 	})
