@@ -110,6 +110,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 		t.Fatal(err)
 	}
 	tape := &tapeInProcess{}
+	// A script that begins while another runs tape would read that script's environment.
+	path, race := os.Getenv("PATH"), os.Getenv("GORACE") // see the Makefile
 	return testscript.Params{
 		Dir:           dir,
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
@@ -150,7 +152,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, ".home"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
-			env.Setenv("GORACE", os.Getenv("GORACE")) // see the Makefile
+			env.Setenv("PATH", path)
+			env.Setenv("GORACE", race)
 			env.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 			env.Setenv("GIT_CONFIG_SYSTEM", os.DevNull)
 			env.Setenv("SELF", self)
