@@ -94,7 +94,7 @@ func (a *program) cacheInfoCommand() *cobra.Command {
 			}
 			return printed(a, func(p *printer, info *remote.Info) {
 				p.f("%s\n  entries     %d, %s\n", info.Repository, info.Entries, show.Bytes(info.Bytes))
-				for _, state := range []remote.State{remote.Usable, remote.Expired, remote.Superseded, remote.Unusable} {
+				for _, state := range []remote.State{remote.Usable, remote.Expired, remote.Unusable} {
 					p.f("  %-11s %d\n", state, info.States[state])
 				}
 				if !info.Oldest.IsZero() {
@@ -136,7 +136,7 @@ func (a *program) cachePruneCommand() *cobra.Command {
 		Example: "  tape cache prune\n  tape cache prune --older 168h --max-size 1GiB\n  tape cache prune --all\n" +
 			"  tape cache prune registry.example.com/ci/tape-cache --dry-run",
 		Long: `Removes entries on this machine that were not used for a while or, in a
-repository, entries that have expired, are superseded, or cannot be used.`,
+repository, entries that have expired or cannot be used.`,
 		Args: argsRange(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error

@@ -179,12 +179,6 @@ func (c *Cache) warn(ctx context.Context, message, entry string, reason error) {
 // Put puts documents under a key. An error means that the next run will not find them. It has
 // been logged, and callers that lose only time by it may ignore it.
 func (c *Cache) Put(ctx context.Context, key digest.Digest, documents map[string][]byte) error {
-	return c.PutAbout(ctx, key, "", documents)
-}
-
-// PutAbout puts documents that are about something, such as an application. A later entry
-// about the same supersedes this one, which [Cache.Prune] then removes.
-func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, documents map[string][]byte) error {
 	tag, err := tagOf(key)
 	if err != nil {
 		return err
@@ -196,7 +190,7 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 		return fmt.Errorf("put cache entry %s: the cache is no longer written: %w", c.Name(key), errdefs.ErrUnavailable)
 	}
 	bounded, timer := registry.WithTimer(ctx, c.o.Patience, fmt.Errorf("not done within %s", c.o.Patience))
-	err = c.put(bounded, tag, key, about, documents)
+	err = c.put(bounded, tag, key, documents)
 	took := timer.Stop()
 	if errdefs.IsAlreadyExists(err) { // the registry moves no tags: another put it
 		err = nil
@@ -222,13 +216,13 @@ func (c *Cache) PutAbout(ctx context.Context, key digest.Digest, about string, d
 	return fmt.Errorf("put cache entry %s: %w", c.Name(key), err)
 }
 
-func (c *Cache) put(ctx context.Context, tag string, key digest.Digest, about string, documents map[string][]byte) error {
+func (c *Cache) put(ctx context.Context, tag string, key digest.Digest, documents map[string][]byte) error {
 	desc, data, err := pack(documents)
 	if err != nil {
 		return err
 	}
 	now := c.o.Now().UTC().Truncate(time.Second)
-	manifest, body, err := statement{Key: key, Pack: desc.Digest, About: about, Created: now, Expires: now.Add(c.o.Keep)}.seal(ctx, desc, c.o.Signer)
+	manifest, body, err := statement{Key: key, Pack: desc.Digest, Created: now, Expires: now.Add(c.o.Keep)}.seal(ctx, desc, c.o.Signer)
 	if err != nil {
 		return err
 	}

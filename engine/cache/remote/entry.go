@@ -38,7 +38,6 @@ const (
 	packTypeGzip = packType + "+gzip"
 
 	annotationKey       = "vnd.tape.cache.key"
-	annotationAbout     = "vnd.tape.cache.about"
 	annotationExpires   = "vnd.tape.cache.expires"
 	annotationSignature = "vnd.tape.cache.signature" // base64, of the statement
 
@@ -77,7 +76,6 @@ func keyOf(tag string) (digest.Digest, bool) {
 type statement struct {
 	Key     digest.Digest `json:"key"`
 	Pack    digest.Digest `json:"pack"`
-	About   string        `json:"about,omitempty"`
 	Created time.Time     `json:"created"`
 	Expires time.Time     `json:"expires"`
 }
@@ -105,9 +103,6 @@ func (s statement) seal(ctx context.Context, pack ocispec.Descriptor, signer sig
 			annotationExpires:         s.Expires.Format(time.RFC3339),
 			ocispec.AnnotationCreated: s.Created.Format(time.RFC3339),
 		},
-	}
-	if s.About != "" {
-		m.Annotations[annotationAbout] = s.About
 	}
 	if signer != nil {
 		message, err := s.message()
@@ -141,7 +136,7 @@ func open(data []byte, key digest.Digest, trust []signature.Verifier) (entry, er
 	case e.pack.Size < 0 || e.pack.Size > maxPack:
 		return entry{}, fmt.Errorf("its pack has %d bytes, of at most %d", e.pack.Size, int64(maxPack))
 	}
-	e.Key, e.Pack, e.About = digest.Digest(m.Annotations[annotationKey]), e.pack.Digest, m.Annotations[annotationAbout]
+	e.Key, e.Pack = digest.Digest(m.Annotations[annotationKey]), e.pack.Digest
 	if e.Key != key {
 		return entry{}, fmt.Errorf("it belongs to the key %q", e.Key)
 	}

@@ -16,19 +16,14 @@ import (
 	"github.com/taped-dev/tape/internal/atonce"
 )
 
-// supersededFor is how long a later entry about the same must be there before an earlier one is
-// removed: runs of other branches may be using it.
-const supersededFor = 24 * time.Hour
-
 // State is the state of an entry.
 type State string
 
 // The states.
 const (
-	Usable     State = "usable"
-	Expired    State = "expired"
-	Superseded State = "superseded" // a later entry is about the same
-	Unusable   State = "unusable"   // damaged, of another version, or not signed by a trusted key
+	Usable   State = "usable"
+	Expired  State = "expired"
+	Unusable State = "unusable" // damaged, of another version, or not signed by a trusted key
 )
 
 // Entry is an entry of a cache.
@@ -36,7 +31,6 @@ type Entry struct {
 	Tag     string        `json:"tag"`
 	Key     digest.Digest `json:"key"`
 	Digest  digest.Digest `json:"digest"` // of the manifest
-	About   string        `json:"about,omitempty"`
 	Created time.Time     `json:"created,omitzero"`
 	Expires time.Time     `json:"expires,omitzero"`
 	Bytes   int64         `json:"bytes"` // of its pack
@@ -68,7 +62,6 @@ func (c *Cache) Entries(ctx context.Context) ([]Entry, error) {
 	slices.SortFunc(entries, func(a, b Entry) int {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Tag, b.Tag))
 	})
-	c.supersede(entries)
 	return entries, nil
 }
 
@@ -92,27 +85,11 @@ func (c *Cache) entry(ctx context.Context, tag string) (*Entry, error) {
 		out.State, out.Reason = Unusable, err.Error()
 		return out, nil
 	}
-	out.About, out.Created, out.Expires, out.Bytes = e.About, e.Created, e.Expires, e.pack.Size
+	out.Created, out.Expires, out.Bytes = e.Created, e.Expires, e.pack.Size
 	if !c.o.Now().Before(e.Expires) {
 		out.State = Expired
 	}
 	return out, nil
-}
-
-// supersede marks usable entries that a later entry about the same subject has superseded for
-// long enough.
-func (c *Cache) supersede(entries []Entry) {
-	later := map[string]time.Time{}
-	for i := len(entries) - 1; i >= 0; i-- {
-		e := &entries[i]
-		if e.State != Usable || e.About == "" {
-			continue
-		}
-		if at, ok := later[e.About]; ok && c.o.Now().Sub(at) >= supersededFor {
-			e.State = Superseded
-		}
-		later[e.About] = e.Created
-	}
 }
 
 // Info describes the contents of a cache.
@@ -133,7 +110,7 @@ func (c *Cache) Info(ctx context.Context) (*Info, error) {
 		return nil, err
 	}
 	info := &Info{Repository: c.repo.Name(), Entries: len(entries), States: map[State]int{}}
-	for _, state := range []State{Usable, Expired, Superseded, Unusable} {
+	for _, state := range []State{Usable, Expired, Unusable} {
 		info.States[state] = 0
 	}
 	for _, e := range entries {
@@ -168,8 +145,8 @@ type Pruned struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// Prune removes the tags of entries that have expired, are superseded, or cannot be used. The
-// error is of class ErrNotImplemented if the registry does not support deletion.
+// Prune removes the tags of entries that have expired or cannot be used. The error is of class
+// ErrNotImplemented if the registry does not support deletion.
 func (c *Cache) Prune(ctx context.Context, o PruneOptions) (*Pruned, error) {
 	entries, err := c.Entries(ctx)
 	if err != nil {
