@@ -3,9 +3,10 @@
 package registry
 
 import (
-	"container/list"
 	"context"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/taped-dev/tape/internal/atonce"
 )
@@ -16,82 +17,75 @@ const firstLimit = 16
 // succeeded in a row without being throttled. After a throttled one it is halved, and then
 // grows by one.
 type limiter struct {
+	places *semaphore.Weighted
+	most   int // how many places there are
+	fixed  bool
+
 	mu      sync.Mutex
 	limit   int
+	kept    int // places above the limit, which no operation gets
 	busy    int
-	fixed   bool
-	row     int       // successes since the bound changed or an operation was throttled
-	slow    bool      // an operation was throttled
-	earlier int       // operations under way when the bound was halved
-	waiting list.List // of chan struct{}, closed when its turn comes
+	row     int  // successes since the bound changed or an operation was throttled
+	slow    bool // an operation was throttled
+	earlier int  // operations under way when the bound was halved
 }
 
+// newLimiter returns a limiter with a bound that does not change, or with 0 one that does.
 func newLimiter(fixed int) *limiter {
 	if fixed > 0 {
-		return &limiter{limit: fixed, fixed: true}
+		return &limiter{places: semaphore.NewWeighted(int64(fixed)), most: fixed, limit: fixed, fixed: true}
 	}
-	return &limiter{limit: firstLimit}
+	l := &limiter{places: semaphore.NewWeighted(atonce.Requests), most: atonce.Requests}
+	l.bound(firstLimit)
+	return l
+}
+
+// bound sets the bound. Operations under way above it keep their places until they end.
+func (l *limiter) bound(limit int) {
+	l.limit = limit
+	for ; l.kept > l.most-limit; l.kept-- {
+		l.places.Release(1)
+	}
+	for l.kept < l.most-limit && l.places.TryAcquire(1) {
+		l.kept++
+	}
 }
 
 // acquire waits for a place, in order.
 func (l *limiter) acquire(ctx context.Context) error {
-	l.mu.Lock()
-	if l.busy < l.limit && l.waiting.Len() == 0 {
-		l.busy++
-		l.mu.Unlock()
-		return nil
-	}
-	turn := make(chan struct{})
-	place := l.waiting.PushBack(turn)
-	l.mu.Unlock()
-
-	select {
-	case <-turn:
-		return nil
-	case <-ctx.Done():
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		select {
-		case <-turn: // a place arrived meanwhile and is passed on
-			l.busy--
-		default:
-			l.waiting.Remove(place)
-		}
-		l.admit()
+	if l.places.Acquire(ctx, 1) != nil {
 		return context.Cause(ctx)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy++
+	return nil
 }
 
 func (l *limiter) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy--
-	l.admit()
-}
-
-// admit lets in as many waiters as there are places.
-func (l *limiter) admit() {
-	for l.busy < l.limit && l.waiting.Len() > 0 {
-		l.busy++
-		close(l.waiting.Remove(l.waiting.Front()).(chan struct{}))
+	if l.kept < l.most-l.limit {
+		l.kept++
+		return
 	}
+	l.places.Release(1)
 }
 
 func (l *limiter) succeeded() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.earlier = max(l.earlier-1, 0)
-	l.row++
-	if l.fixed || l.row < l.limit || l.limit == atonce.Requests {
+	if l.row++; l.row < l.limit || l.limit == l.most {
 		return
 	}
 	l.row = 0
 	if l.slow {
-		l.limit++
+		l.bound(l.limit + 1)
 	} else {
-		l.limit = min(2*l.limit, atonce.Requests)
+		l.bound(min(2*l.limit, l.most))
 	}
-	l.admit()
 }
 
 // throttled halves the bound, once for all operations that were under way together.
@@ -106,5 +100,6 @@ func (l *limiter) throttled() {
 		l.earlier--
 		return
 	}
-	l.limit, l.slow, l.earlier = max(l.limit/2, 1), true, l.busy-1
+	l.slow, l.earlier = true, l.busy-1
+	l.bound(max(l.limit/2, 1))
 }

@@ -5,6 +5,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 )
@@ -61,6 +62,39 @@ func TestLimiterBound(t *testing.T) {
 	}
 }
 
+// A bound that shrinks is kept to as soon as operations end, and one that grows is used at once.
+func TestLimiterPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, begun := newLimiter(0), new(atomic.Int64)
+		for range 100 {
+			go func() {
+				if err := l.acquire(t.Context()); err == nil {
+					begun.Add(1)
+				}
+			}()
+			synctest.Wait()
+		}
+		check := func(what string, want int64) {
+			t.Helper()
+			if synctest.Wait(); begun.Load() != want {
+				t.Errorf("%s: %d have begun, want %d", what, begun.Load(), want)
+			}
+		}
+		check("at first", 16)
+		for range 16 {
+			l.succeeded()
+		}
+		check("doubled", 32)
+		l.throttled()
+		for range 16 {
+			l.release()
+		}
+		check("halved", 32)
+		l.release()
+		check("after that", 33)
+	})
+}
+
 func TestLimiterOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(1)
@@ -95,8 +129,8 @@ func TestLimiterOrder(t *testing.T) {
 			t.Errorf("order %v", order)
 		}
 		l.release()
-		if l.busy != 0 || l.waiting.Len() != 0 {
-			t.Errorf("%d busy, %d waiting", l.busy, l.waiting.Len())
+		if l.busy != 0 || !l.places.TryAcquire(1) {
+			t.Errorf("%d busy", l.busy)
 		}
 	})
 }
