@@ -35,6 +35,8 @@ func (sleeper) Do(_ context.Context, name string) (fleet.Outcome, error) {
 	}, nil
 }
 
+func (sleeper) Unsigned(context.Context) ([]string, error) { return nil, nil }
+
 func TestMain(m *testing.M) {
 	address := os.Getenv(workerVariable)
 	if address == "" {

@@ -138,7 +138,7 @@ func (r *reader) read(e *history.HistoryEvent) error {
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
 		r.closed, r.err = true, errors.New("the run took longer than the namespace allows")
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
-		r.closed, r.err = true, fmt.Errorf("the run failed: %w", convert(e.GetWorkflowExecutionFailedEventAttributes().GetFailure()))
+		r.closed, r.err = true, fmt.Errorf("the run failed: %s", textOf(convert(e.GetWorkflowExecutionFailedEventAttributes().GetFailure())))
 	}
 	return nil
 }

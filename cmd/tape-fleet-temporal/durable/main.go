@@ -20,17 +20,12 @@ func companion(kinds ...pipeline.Kind) cli.Companion {
 		Name: "tape-fleet-temporal", Short: "Package a fleet with Temporal",
 		Example: "  tape-fleet-temporal worker --temporal-address temporal.example.com:7233\n  tape fleet package --engine temporal --temporal-address temporal.example.com:7233",
 		Long: `Start a worker on each machine; 'tape fleet package --engine temporal' gives
-them work. The other commands are started by tape.`,
-		Grace: drain + 2*time.Second,
-		Kinds: kinds,
+them work. tape starts the commands in fleet.`,
+		Grace:  drain + 2*time.Second,
+		Kinds:  kinds,
+		Engine: newDispatcher,
 		Commands: func(p *cli.Program) []*cobra.Command {
-			s := submitter{p}
-			return []*cobra.Command{
-				workerCommand(p),
-				s.command("submit", "Execute a plan, and report the outcome", s.submit),
-				s.command("status", "Show the progress of a plan", s.status),
-				s.command("cancel", "Cancel a run", s.cancel),
-			}
+			return []*cobra.Command{workerCommand(p)}
 		},
 	}
 }

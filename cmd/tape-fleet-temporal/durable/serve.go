@@ -24,8 +24,6 @@ func workerCommand(p *cli.Program) *cobra.Command {
 	var (
 		flags       cli.EngineFlags
 		concurrency int
-		signed      bool
-		key, name   string
 		options     func(context.Context, []string) (fleet.Options, error)
 	)
 	cmd := &cobra.Command{
@@ -39,15 +37,6 @@ by its own version.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			var o fleet.PackageOptions
-			if signed {
-				var err error
-				if o.Signer, err = p.Signer(ctx, key); err != nil {
-					return err
-				}
-			} else if key != "" {
-				return cli.Usage("--key requires --sign")
-			}
 			if concurrency < 1 {
 				return cli.Usage("--concurrency is %d: want 1 or more", concurrency)
 			}
@@ -59,13 +48,14 @@ by its own version.`,
 			if err != nil {
 				return err
 			}
-			signer := o.Signer
-			if o.Options, err = options(ctx, args); err != nil {
+			o, err := options(ctx, args)
+			if err != nil {
 				return err
 			}
-			o.Signer, o.Progress = signer, nil
+			o.Progress = nil
+			name := flags.TaskQueue
 			if name == "" {
-				id, err := fleet.Identify(ctx, o.Options)
+				id, err := fleet.Identify(ctx, o)
 				if err != nil {
 					return err
 				}
@@ -89,21 +79,16 @@ by its own version.`,
 	options = p.FleetFlags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&concurrency, "concurrency", 24, "`N` applications at once")
-	f.BoolVar(&signed, "sign", false, "sign root and content of each with --key")
-	f.StringVar(&key, "key", "", "private key to sign with: `FILE` or env://NAME")
-	f.StringVar(&name, "task-queue", "", "`NAME` of Temporal's queue (default: one of this fleet and this version)")
 	flags.Add(f)
 	return cmd
 }
 
 // newWork is the work of plans of a fleet.
-func newWork(o fleet.PackageOptions, c client.Client, queue string) *work {
+func newWork(o fleet.Options, c client.Client, queue string) *work {
 	w := &work{limit: o.Registry.Limit, batch: batch, silence: silence}
 	o.Heard = w.hear
 	w.open = func(ctx context.Context, t task) (runner, error) {
-		one := o
-		one.Plan, one.Again, one.Force = t.Plan, t.Again, t.Force
-		return fleet.NewRunner(ctx, one)
+		return fleet.NewRunner(ctx, fleet.PackageOptions{Options: o, Plan: t.Plan, Again: t.Again, Force: t.Force})
 	}
 	w.count = func(ctx context.Context, plan digest.Digest) (int, error) {
 		names, err := sharers(ctx, c, queue, plan)

@@ -26,6 +26,7 @@ import (
 // runner packages the applications of a plan. It is implemented by [fleet.Runner].
 type runner interface {
 	Do(ctx context.Context, name string) (fleet.Outcome, error)
+	Unsigned(ctx context.Context) ([]string, error)
 }
 
 // work is the work of a worker.
@@ -84,7 +85,19 @@ func (w *work) runner(ctx context.Context, t task) (runner, error) {
 // unavailable is the type of an error that another attempt may not have.
 const unavailable = "unavailable"
 
-// packageOne is the activity.
+// unsigned is the activity that returns the names of the unchanged applications that this
+// worker should sign.
+func (w *work) unsigned(ctx context.Context, t task) ([]string, error) {
+	w.share(ctx, t)
+	defer w.heartbeat(ctx, t)()
+	r, err := w.runner(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return r.Unsigned(ctx)
+}
+
+// packageOne is the activity of an application.
 func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
 	defer w.saying.Delete(t.Name)
 	w.share(ctx, t)
@@ -198,6 +211,7 @@ func queue(fleet digest.Digest, version string) string {
 func (w *work) register(r worker.Registry) {
 	r.RegisterWorkflowWithOptions(w.packageFleet, workflow.RegisterOptions{Name: workflowName})
 	r.RegisterActivityWithOptions(w.packageOne, activity.RegisterOptions{Name: packageName})
+	r.RegisterActivityWithOptions(w.unsigned, activity.RegisterOptions{Name: unsignedName})
 }
 
 // pollers returns the workers that poll a queue. Temporal divides a queue into partitions, and
@@ -246,11 +260,11 @@ func sharers(ctx context.Context, c client.Client, queue string, plan digest.Dig
 	if err != nil {
 		return nil, err
 	}
-	described, err := c.DescribeWorkflow(ctx, plan.String(), "")
+	described, err := describe(ctx, c, plan)
 	if err != nil {
-		return nil, fmt.Errorf("ask who works on plan %s: %w", plan, err)
+		return nil, err
 	}
-	for _, p := range described.RawResponse.GetPendingActivities() {
+	for _, p := range described.GetPendingActivities() {
 		if p.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED {
 			names = append(names, p.GetLastWorkerIdentity())
 		}

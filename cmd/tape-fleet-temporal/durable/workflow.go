@@ -8,7 +8,8 @@
 // because another worker would fail in the same way; an error, which Temporal retries, means
 // that a machine or a registry could not be reached. Temporal only gets the plan's digest,
 // names of applications, limits and outcomes. The worker has everything else: the repository,
-// and the credentials of registries.
+// the credentials of registries, and the key. So only a worker can find the applications that
+// were packaged before and have no signature: the run asks one when all others are packaged.
 package durable
 
 import (
@@ -26,9 +27,11 @@ import (
 )
 
 const (
-	// workflowName and packageName identify the workflow and the activity in Temporal.
+	// workflowName, packageName and unsignedName identify the workflow and the activities in
+	// Temporal.
 	workflowName = "tape-fleet"
 	packageName  = "package"
+	unsignedName = "unsigned"
 
 	// window is the maximum number of applications that are assigned to workers at once.
 	window = 200
@@ -55,10 +58,10 @@ type run struct {
 	Failed int `json:"failed,omitempty"`
 }
 
-// task is the input of the activity.
+// task is the input of an activity.
 type task struct {
 	Plan digest.Digest `json:"plan"`
-	Name string        `json:"name"`
+	Name string        `json:"name,omitempty"`
 	// Limits are those of the job, which all workers share.
 	Limits map[string]float64 `json:"limits,omitempty"`
 	Again  bool               `json:"again,omitempty"`
@@ -68,27 +71,37 @@ type task struct {
 // packageFleet is the workflow. It returns the number of failed applications; followers read
 // the outcomes from its history.
 func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
+	task := task{Plan: r.Job.Plan, Limits: r.Job.Limits, Again: r.Job.Again, Force: r.Job.Force}
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: longest, HeartbeatTimeout: w.silence, WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 5, MaximumAttempts: attempts},
+	})
+	if len(r.Job.Names) == 0 && r.Job.Unchanged > 0 {
+		r.Job.Unchanged = 0
+		if err := workflow.ExecuteActivity(ctx, unsignedName, task).Get(ctx, &r.Job.Names); temporal.IsCanceledError(err) {
+			return r.Failed, err
+		} else if err != nil {
+			return r.Failed, temporal.NewApplicationError("find the applications that are not signed: "+textOf(err), unavailable)
+		}
+	}
 	names := r.Job.Names[:min(w.batch, len(r.Job.Names))]
 	var (
 		places  = workflow.NewSemaphore(ctx, window)
 		running = workflow.NewWaitGroup(ctx)
 		stop    bool
 	)
-	options := workflow.ActivityOptions{
-		StartToCloseTimeout: longest, HeartbeatTimeout: w.silence, WaitForCancellation: true,
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 5, MaximumAttempts: attempts},
-	}
 	for _, name := range names {
 		if places.Acquire(ctx, 1) != nil || stop {
 			break
 		}
-		t := task{Plan: r.Job.Plan, Name: name, Limits: r.Job.Limits, Again: r.Job.Again, Force: r.Job.Force}
+		one := task
+		one.Name = name
 		running.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer running.Done()
 			defer places.Release(1)
 			var o fleet.Outcome
-			err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), packageName, t).Get(ctx, &o)
+			err := workflow.ExecuteActivity(ctx, packageName, one).Get(ctx, &o)
 			if err != nil && !temporal.IsCanceledError(err) || o.State == fleet.Failed {
 				r.Failed++
 				stop = stop || r.Job.FailFast
@@ -99,7 +112,7 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return r.Failed, err
 	}
-	if rest := r.Job.Names[len(names):]; len(rest) > 0 && !stop {
+	if rest := r.Job.Names[len(names):]; len(rest)+r.Job.Unchanged > 0 && !stop {
 		r.Job.Names = slices.Clone(rest)
 		return 0, workflow.NewContinueAsNewError(ctx, workflowName, r)
 	}
@@ -116,11 +129,16 @@ func outcomeOf(name string, err error) fleet.Outcome {
 	if failed, ok := errors.AsType[*temporal.ApplicationError](err); ok && failed.HasDetails() && failed.Details(&o) == nil && o.State == fleet.Failed {
 		return o
 	}
-	text := err.Error()
+	return fleet.Outcome{Name: name, State: fleet.Failed, Tags: []string{}, Warnings: []string{}, Error: &fleet.Failure{Message: textOf(err)}}
+}
+
+// textOf returns the text of an error from Temporal, without what it adds.
+func textOf(err error) string {
 	if late, ok := errors.AsType[*temporal.TimeoutError](err); ok {
-		text = fmt.Sprintf("%d workers started it, and none reported a result (%s timeout)", attempts, strings.ToLower(late.TimeoutType().String()))
-	} else if failed, ok := errors.AsType[*temporal.ApplicationError](err); ok {
-		text = failed.Message()
+		return fmt.Sprintf("%d workers started it, and none reported a result (%s timeout)", attempts, strings.ToLower(late.TimeoutType().String()))
 	}
-	return fleet.Outcome{Name: name, State: fleet.Failed, Tags: []string{}, Warnings: []string{}, Error: &fleet.Failure{Message: text}}
+	if failed, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return failed.Message()
+	}
+	return err.Error()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,8 @@ import (
 
 // machine is the runner of a worker, with a given outcome for each attempt.
 type machine struct {
-	do func(ctx context.Context, name string, attempt int) (fleet.Outcome, error)
+	do       func(ctx context.Context, name string, attempt int) (fleet.Outcome, error)
+	unsigned []string
 
 	mu     sync.Mutex
 	tried  map[string]int
@@ -50,6 +52,8 @@ func (m *machine) Do(ctx context.Context, name string) (fleet.Outcome, error) {
 	}()
 	return m.do(ctx, name, attempt)
 }
+
+func (m *machine) Unsigned(context.Context) ([]string, error) { return m.unsigned, nil }
 
 func done(_ context.Context, name string, _ int) (fleet.Outcome, error) {
 	return fleet.Outcome{Name: name, State: fleet.Done, Root: "ex.io/" + name}, nil
@@ -211,6 +215,39 @@ func TestContinue(t *testing.T) {
 	}
 	if want := []string{"app0250", "app0251"}; !slices.Equal(rest.Job.Names, want) || rest.Failed != 1 || len(m.tried) != some {
 		t.Errorf("%d were done, left are %v and %d failed; want %v and 1", len(m.tried), rest.Job.Names, rest.Failed, want)
+	}
+}
+
+// TestUnsigned packages what a worker finds unsigned, after all others.
+func TestUnsigned(t *testing.T) {
+	m := &machine{do: done, unsigned: []string{"old1", "old2"}}
+	env := environment(t, m)
+	j := job(1)
+	j.Unchanged = 3
+	env.ExecuteWorkflow(workflowName, run{Job: j})
+	next, ok := errors.AsType[*workflow.ContinueAsNewError](env.GetWorkflowError())
+	if !ok || len(m.tried) != 1 {
+		t.Fatalf("%v after %d applications, want the run to be continued after one", env.GetWorkflowError(), len(m.tried))
+	}
+	var rest run
+	_, data := sealed(t, "ab")
+	if err := data.FromPayloads(next.Input, &rest); err != nil {
+		t.Fatal(err)
+	}
+	env = environment(t, m)
+	env.ExecuteWorkflow(workflowName, rest)
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]int{"old1": 1, "old2": 1}; !maps.Equal(m.tried, want) {
+		t.Errorf("tried %v, want %v", m.tried, want)
+	}
+
+	m.unsigned = nil
+	env = environment(t, m)
+	env.ExecuteWorkflow(workflowName, rest)
+	if err := env.GetWorkflowError(); err != nil || len(m.tried) != 0 {
+		t.Errorf("all are signed: %v, and %v was tried", err, m.tried)
 	}
 }
 

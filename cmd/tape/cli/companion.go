@@ -11,17 +11,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/engine/pipeline"
-	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// Companion is a program in the folder of tape with its own commands. It has tape's global
-// flags, and reports errors like tape.
+// Companion is a program in the folder of tape that links an engine. It has tape's global flags
+// and commands of a fleet, which tape starts if they need the engine.
 type Companion struct {
 	Name, Short, Long, Example string
 	// Grace is how long a command may take to end after a signal; 0 is a moment.
 	Grace time.Duration
-	// Commands returns the commands.
+	// Engine returns the engine that the flags describe.
+	Engine func(*Program, *EngineFlags) (fleet.Engine, error)
+	// Commands returns its other commands.
 	Commands func(*Program) []*cobra.Command
 	// Kinds are added to tape's own kinds of stage, as by [Main].
 	Kinds []pipeline.Kind
@@ -35,28 +36,26 @@ func (c Companion) Main() {
 // Run runs the command and returns the exit status.
 func (c Companion) Run(ctx context.Context, args []string, streams Streams) int {
 	a := newProgram(c.Name, streams, c.Kinds)
+	a.engine = func(flags *EngineFlags) (fleet.Engine, error) { return c.Engine(&Program{a}, flags) }
 	root := &cobra.Command{Use: c.Name, Short: c.Short, Long: c.Long, Example: c.Example}
 	a.asRoot(root)
-	root.AddCommand(c.Commands(&Program{a})...)
+	root.AddCommand(append(c.Commands(&Program{a}), a.fleetCommand())...)
 	return a.run(ctx, root, args)
 }
 
 // Program is one run of a command of a [Companion].
 type Program struct{ *program }
 
-// FleetFlags defines the flags of commands that work on a fleet. The returned function reads
-// the options of the fleet whose file is an argument, or is in the working folder.
+// FleetFlags defines the flags of a command that packages applications of a fleet. The returned
+// function reads the options of the fleet whose file is an argument, or is in the working
+// folder.
 func (p *Program) FleetFlags(cmd *cobra.Command) func(ctx context.Context, args []string) (fleet.Options, error) {
 	var flags fleetFlags
 	flags.register(cmd)
+	flags.registerSigning(cmd)
 	return func(ctx context.Context, args []string) (fleet.Options, error) {
 		return flags.options(ctx, p.program, args, 1)
 	}
-}
-
-// Signer opens the key to sign with, in any form that tape's --key accepts.
-func (p *Program) Signer(ctx context.Context, key string) (app.Signer, error) {
-	return p.signer(ctx, key)
 }
 
 // Log returns the logger that the flags describe.

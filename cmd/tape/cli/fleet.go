@@ -54,11 +54,24 @@ func fleetFile(args []string) (*fleet.File, error) {
 }
 
 // fleetFlags are those of every command that reads a fleet file.
-type fleetFlags struct{ cacheFlags }
+type fleetFlags struct {
+	cacheFlags
+	signed  bool
+	signKey string
+}
+
+// registerSigning adds the flags of commands that package.
+func (f *fleetFlags) registerSigning(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.signed, "sign", false, "sign root and content of each with --key")
+	cmd.Flags().StringVar(&f.signKey, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+}
 
 // options returns the options that all commands of a fleet share. Its file names a cache and
 // limits, unless flags do; processes is the number of processes that share the limits.
 func (f *fleetFlags) options(ctx context.Context, a *program, args []string, processes int) (fleet.Options, error) {
+	if f.signKey != "" && !f.signed {
+		return fleet.Options{}, usagef("--key requires --sign")
+	}
 	file, err := fleetFile(args)
 	if err != nil {
 		return fleet.Options{}, err
@@ -71,6 +84,11 @@ func (f *fleetFlags) options(ctx context.Context, a *program, args []string, pro
 	o := fleet.Options{Environment: env, File: file, Version: readVersion().Version}
 	if o.Created, err = artifact.SourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return o, err
+	}
+	if f.signed {
+		if o.Signer, err = a.signer(ctx, f.signKey); err != nil {
+			return o, err
+		}
 	}
 	f.take(file)
 	o.Cache, err = a.cache(ctx, &f.cacheFlags, env)
@@ -209,14 +227,13 @@ func planText(p *printer, plan fleetPlan, totals string) {
 
 func (a *program) fleetPackageCommand() *cobra.Command {
 	var (
-		o      fleet.PackageOptions
-		engine EngineFlags
-		plan   string
-		shard  string
-		signed bool
-		key    string
-		trust  string
-		flags  fleetFlags
+		o           fleet.PackageOptions
+		engine      EngineFlags
+		plan        string
+		shard       string
+		trust       string
+		concurrency int
+		flags       fleetFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "package [FILE]",
@@ -227,39 +244,33 @@ func (a *program) fleetPackageCommand() *cobra.Command {
   tape fleet package --engine temporal`,
 		Annotations: map[string]string{afterInterrupt: "what was packaged is kept; run the same command to continue", formats: "markdown html junit"},
 		Args:        cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		PreRunE: func(*cobra.Command, []string) error {
+			switch {
+			case engine.engine == localEngine:
+			case shard != "":
+				return usagef("--engine %s gives every worker its part: leave out --shard", engine.engine)
+			case flags.signed:
+				return usagef("with --engine %s the workers sign: give --sign and --key to them", engine.engine)
+			case trust != "":
+				return usagef("--trust requires --engine %s: workers have no trust file", localEngine)
+			}
+			return nil
+		},
+		RunE: a.onEngine(&engine, func(cmd *cobra.Command, args []string, engine fleet.Engine) error {
 			var err error
 			if o.Shard, err = parseShard(shard, os.Getenv); err != nil {
 				return err
 			}
-			if err = engine.check(shard, signed); err != nil {
-				return err
-			}
-			if trust != "" && engine.engine != localEngine {
-				return usagef("--trust requires --engine %s: workers have no trust file", localEngine)
-			}
-			if engine.engine != localEngine {
-				if o.Engine, err = a.engineProgram(&engine); err != nil {
-					return err
-				}
-			}
-			if signed {
-				if o.Signer, err = a.signer(cmd.Context(), key); err != nil {
-					return err
-				}
-			} else if key != "" {
-				return usagef("--key requires --sign")
-			}
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(fleetGarbage)
 			}
-			signer, concurrency := o.Signer, o.Concurrency
 			if o.Options, err = flags.options(cmd.Context(), a, args, max(o.Shard.Of, 1)); err != nil {
 				return err
 			}
-			o.Signer, o.Concurrency, o.Plan, o.Trust = signer, concurrency, digest.Digest(plan), trust
+			o.Concurrency, o.Plan, o.Trust = concurrency, digest.Digest(plan), trust
+			o.Engine, o.Limits = engine, a.flags.limits
 			result, err := fleet.Package(cmd.Context(), o)
-			if err != nil && engine.engine != localEngine && cmd.Context().Err() != nil {
+			if err != nil && engine != nil && cmd.Context().Err() != nil {
 				err = errors.New("interrupted; the run goes on: the same command follows it, and 'tape fleet cancel' ends it")
 				return &statusError{code: exitInterrupted, err: err}
 			}
@@ -268,17 +279,16 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 			}
 			a.settle()
 			return a.reported(result, true)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan to execute (default: make one)")
 	cmd.Flags().StringVar(&shard, "shard", "", "`I/N`: the part of the plan to execute, from 1/N to N/N; auto: from the environment of the CI job")
-	cmd.Flags().IntVar(&o.Concurrency, "concurrency", 0, "`N` concurrent applications (default 16)")
+	cmd.Flags().IntVar(&concurrency, "concurrency", 0, "`N` concurrent applications (default 16)")
 	cmd.Flags().BoolVar(&o.FailFast, "fail-fast", false, "stop at the first application that fails")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "move tags even if a newer commit was packaged already")
 	cmd.Flags().BoolVar(&o.Again, "again", false, "retry applications that could not be read")
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&signed, "sign", false, "sign root and content of each with --key")
-	cmd.Flags().StringVar(&key, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
+	flags.registerSigning(cmd)
 	cmd.Flags().StringVar(&trust, "trust", "", "trust policy `FILE` (trust.yaml) for images, checked before any is copied")
 	engine.add(cmd.Flags())
 	return cmd
@@ -324,10 +334,10 @@ func parseShard(text string, getenv func(string) string) (fleet.Shard, error) {
 
 func (a *program) fleetReportCommand(name string) *cobra.Command {
 	var (
-		plan   string
-		flags  fleetFlags
-		engine EngineFlags
+		plan  string
+		flags fleetFlags
 	)
+	engine := EngineFlags{engine: localEngine}
 	short := "Show the progress of a plan"
 	if name == "report" {
 		short = "Report the outcome of every application"
@@ -338,21 +348,18 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 		Example:     "  tape fleet " + name + "\n  tape fleet " + name + " --plan sha256:… -o markdown",
 		Annotations: map[string]string{formats: "markdown html junit"},
 		Args:        cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.onEngine(&engine, func(cmd *cobra.Command, args []string, engine fleet.Engine) error {
 			o, err := flags.options(cmd.Context(), a, args, 1)
 			if err != nil {
 				return err
 			}
-			result, err := fleet.MakeReport(cmd.Context(), fleet.ReportOptions{Options: o, Plan: digest.Digest(plan)})
+			result, err := fleet.MakeReport(cmd.Context(), fleet.ReportOptions{Options: o, Plan: digest.Digest(plan), Engine: engine})
 			if err != nil {
-				return err
-			}
-			if result.Run, err = a.askEngine(cmd.Context(), &engine, o, result); err != nil {
 				return err
 			}
 			a.settle()
 			return a.reported(result, name == "report")
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&plan, "plan", "", "`DIGEST` of the plan (default: the latest)")
 	flags.register(cmd)

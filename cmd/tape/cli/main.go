@@ -30,6 +30,7 @@ import (
 	"github.com/taped-dev/tape/internal/lategc"
 	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/stages/app"
+	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
 // Exit statuses.
@@ -103,6 +104,7 @@ func newProgram(name string, streams Streams, kinds []pipeline.Kind) *program {
 
 // run runs a command of root and returns the exit status.
 func (a *program) run(ctx context.Context, root *cobra.Command, args []string) int {
+	a.args = args
 	root.SetArgs(args)
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
@@ -184,6 +186,8 @@ type program struct {
 	name     string
 	terminal io.Writer // stderr as it is; Err is clean
 	kinds    []pipeline.Kind
+	engine   func(*EngineFlags) (fleet.Engine, error) // nil if the program links none
+	args     []string
 	flags    flags
 
 	progress progress

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -16,6 +17,10 @@ type Engine interface {
 	// for those that were started), or with the error that prevented it. If ctx ends, the job
 	// may continue.
 	Package(ctx context.Context, job Job, ended func(Outcome)) error
+	// Status returns the progress with a job.
+	Status(ctx context.Context, job Job) (*Run, error)
+	// Cancel ends the run of a plan.
+	Cancel(ctx context.Context, plan digest.Digest) error
 }
 
 // Job is a request to an engine. It never contains secrets; the processes that carry it out
@@ -28,6 +33,9 @@ type Job struct {
 	Plan    digest.Digest `json:"plan"`
 	// Names are the applications to package, in order.
 	Names []string `json:"names"`
+	// Unchanged counts the applications that nothing has changed in. A process that signs
+	// also packages those of them that are not signed.
+	Unchanged int `json:"unchanged,omitempty"`
 	// Limits are the requests per second, by host, for all processes of the job together.
 	Limits   map[string]float64 `json:"limits,omitempty"`
 	Again    bool               `json:"again,omitempty"`
@@ -60,34 +68,53 @@ type Running struct {
 // Identify returns the value of [Job.Fleet] for a fleet.
 func Identify(ctx context.Context, o Options) (digest.Digest, error) {
 	here, err := o.checkout(ctx)
-	return digest.FromString(here.identity), err
+	return here.fleet(), err
+}
+
+// fleet identifies the fleet.
+func (c checkout) fleet() digest.Digest { return digest.FromString(c.identity) }
+
+// job returns a request to an engine that is about the plan.
+func (p *Plan) job(plan digest.Digest, here checkout) Job {
+	return Job{Fleet: here.fleet(), Version: p.Version, Plan: plan}
 }
 
 // elsewhere lets the runner's engine do the work.
 func (r *Runner) elsewhere(ctx context.Context, mine []*Planned) (*Report, error) {
-	job := Job{
-		Fleet: digest.FromString(r.here.identity), Version: r.plan.Version, Plan: r.digest, Limits: map[string]float64{},
-		Again: r.Again, Force: r.Force, FailFast: r.FailFast,
+	unchanged := r.mine(Unchanged)
+	if len(mine)+len(unchanged) == 0 {
+		return r.report(ctx, nil), nil
 	}
-	for host, limit := range r.File.Budget(nil) {
+	job := r.plan.job(r.digest, r.here)
+	job.Unchanged, job.Limits, job.Again, job.Force, job.FailFast = len(unchanged), map[string]float64{}, r.Again, r.Force, r.FailFast
+	for host, limit := range r.Limits {
 		job.Limits[host] = float64(limit)
 	}
-	outcomes, at := waiting(mine), map[string]int{}
-	for i, p := range mine {
-		at[p.Name] = i
+	outcomes := map[string]*Outcome{}
+	for _, p := range mine {
 		job.Names = append(job.Names, p.Name)
+		o := p.waiting()
+		outcomes[p.Name] = &o
 	}
-	if len(mine) == 0 {
-		return r.report(nil), nil
+	for _, p := range unchanged {
+		o := p.toSign().waiting()
+		outcomes[p.Name] = &o
 	}
 	err := r.Engine.Package(ctx, job, func(o Outcome) {
-		i, ok := at[o.Name]
-		if !ok || outcomes[i].State != Waiting {
+		mine := outcomes[o.Name]
+		if mine == nil || mine.State != Waiting {
 			return // of another run of the plan
 		}
-		o.Path, o.Reason = outcomes[i].Path, outcomes[i].Reason
-		outcomes[i] = o
-		r.tell(&o)
+		o.Path, o.Reason = mine.Path, mine.Reason
+		*mine = o
+		r.begin()
+		r.tell(mine)
 	})
-	return r.report(outcomes), err
+	var known []Outcome
+	for _, o := range outcomes {
+		if o.State != Waiting || slices.Contains(job.Names, o.Name) {
+			known = append(known, *o)
+		}
+	}
+	return r.report(ctx, known), err
 }

@@ -608,8 +608,36 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestSignLater signs applications that were packaged without a key, in shards of a plan that
-// finds them unchanged, once.
+// worker is an engine with one worker.
+type worker struct{ options fleet.Options }
+
+func (w worker) Package(ctx context.Context, job fleet.Job, ended func(fleet.Outcome)) error {
+	r, err := fleet.NewRunner(ctx, fleet.PackageOptions{Options: w.options, Plan: job.Plan})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	unsigned, err := r.Unsigned(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(job.Names, unsigned...) {
+		o, err := r.Do(ctx, name)
+		if err != nil {
+			return err
+		}
+		ended(o)
+	}
+	return nil
+}
+
+func (worker) Status(context.Context, fleet.Job) (*fleet.Run, error) { return &fleet.Run{}, nil }
+
+func (worker) Cancel(context.Context, digest.Digest) error { return nil }
+
+// TestSignLater signs applications that were packaged without a key, under a plan that finds
+// them unchanged: in one process, in shards, and on a worker. Each is packaged again once, and
+// every machine reports the root that is signed.
 func TestSignLater(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3)
@@ -617,36 +645,75 @@ func TestSignLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := fleet.PackageOptions{Options: l.options(t, "a")}
-	before := l.pack(t, o)
-	l.write(t, "README", "another commit, which gives another root")
-	l.commit(t, "read me")
-	if _, o.Plan, err = fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: o.Options}); err != nil {
+	signer, err := app.LoadSigner(t.Context(), app.SignerOptions{Name: key.Private})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Signer, err = app.LoadSigner(t.Context(), app.SignerOptions{Name: key.Private}); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []int{3, 0} {
-		done := 0
-		for i := range 2 {
-			o.Shard = fleet.Shard{Index: i + 1, Of: 2}
-			done += l.pack(t, o).Totals.Done
-		}
-		if done != want {
-			t.Errorf("%d packaged to sign them, want %d", done, want)
-		}
-	}
-	o.Plan, o.Shard = "", fleet.Shard{}
-	after := l.pack(t, o)
-	if after.Totals.Unchanged != 3 || after.Applications[0].Root == before.Applications[0].Root {
-		t.Errorf("the next run: %+v", after.Applications)
-	}
-	for _, a := range after.Applications {
-		r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: o.Environment, Ref: a.Root, Key: key.Public})
-		if err != nil || !r.OK {
-			t.Errorf("%s: %+v, %v", a.Root, r, err)
-		}
+	for name, sign := range map[string]func(machine func() fleet.Options, plan digest.Digest) *fleet.Report{
+		"one": func(machine func() fleet.Options, plan digest.Digest) *fleet.Report {
+			o := machine()
+			o.Signer = signer
+			return l.pack(t, fleet.PackageOptions{Options: o, Plan: plan})
+		},
+		"shards": func(machine func() fleet.Options, plan digest.Digest) *fleet.Report {
+			for i := range 2 {
+				o := machine()
+				o.Signer = signer
+				l.pack(t, fleet.PackageOptions{Options: o, Plan: plan, Shard: fleet.Shard{Index: i + 1, Of: 2}})
+			}
+			return nil
+		},
+		"worker": func(machine func() fleet.Options, plan digest.Digest) *fleet.Report {
+			o := machine()
+			o.Signer = signer
+			return l.pack(t, fleet.PackageOptions{Options: machine(), Plan: plan, Engine: worker{o}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.write(t, "tape.fleet.yaml", "apiVersion: tape/v1\nkind: Fleet\napplications: [apps/*]\n"+
+				"defaults: {output: {image: \""+l.host+"/"+name+"/${name}\"}}\n")
+			l.commit(t, "another place")
+			machines := 0
+			machine := func() fleet.Options {
+				machines++
+				return l.with(t, fmt.Sprintf("%s%d", name, machines), l.host+"/ci/"+name, app.CacheSettings{})
+			}
+			before := l.pack(t, fleet.PackageOptions{Options: machine()})
+			l.write(t, "README-"+name, "another commit, which gives another root")
+			l.commit(t, "read me")
+			_, plan, err := fleet.MakePlan(t.Context(), fleet.PlanOptions{Options: machine()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine := sign(machine, plan)
+			l.destination.Reset()
+			again := sign(machine, plan)
+			for upload, n := range l.destination.Stats().Requests {
+				if strings.HasPrefix(upload, "PUT manifests") && n > 0 {
+					t.Errorf("%d times %s to sign what is signed", n, upload)
+				}
+			}
+			report, err := fleet.MakeReport(t.Context(), fleet.ReportOptions{Options: machine(), Plan: plan})
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := l.pack(t, fleet.PackageOptions{Options: machine()})
+			if next.Totals.Unchanged != 3 || report.Totals.Done != 3 || mine != nil && mine.Totals.Done != 3 {
+				t.Errorf("this process reports %+v, another one %+v, and the next run %+v", mine, report, next)
+			}
+			for i, a := range report.Applications {
+				if a.Root == before.Applications[i].Root {
+					t.Errorf("%s is reported with the root that is not signed", a.Name)
+				}
+				if a.Root != next.Applications[i].Root || mine != nil && (a.Root != mine.Applications[i].Root || a.Root != again.Applications[i].Root) {
+					t.Errorf("%s has different roots in different reports", a.Name)
+				}
+				r, err := app.Verify(t.Context(), app.VerifyOptions{Environment: machine().Environment, Ref: a.Root, Key: key.Public})
+				if err != nil || !r.OK {
+					t.Errorf("%s: %+v, %v", a.Root, r, err)
+				}
+			}
+		})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -42,6 +43,8 @@ type PackageOptions struct {
 	Force bool
 	// Engine packages the applications in other processes; nil packages them in this one.
 	Engine Engine
+	// Limits are the requests per second, by host, for all processes of the engine together.
+	Limits registry.Limits
 }
 
 // Package carries out a plan: it packages every application that must be packaged and has not
@@ -137,21 +140,26 @@ func (r *Runner) Close() {
 // Plan returns the plan, and the digest that identifies it.
 func (r *Runner) Plan() (*Plan, digest.Digest) { return r.plan, r.digest }
 
-// Names returns the applications to package that are in the runner's shard, sorted.
-func (r *Runner) Names() []string {
-	var out []string
-	for _, p := range r.mine(ToPackage) {
-		out = append(out, p.Name)
+// Unsigned returns the names of the unchanged applications that the signer has not signed, in
+// order; none without a signer.
+func (r *Runner) Unsigned(ctx context.Context) ([]string, error) {
+	names := []string{}
+	for _, p := range r.unsigned(ctx) {
+		names = append(names, p.Name)
 	}
-	return out
+	return names, context.Cause(ctx)
 }
 
-// Do packages an application of the plan, unless that was done. A failure of the application is
-// in the outcome; an error is ctx's cause.
+// Do packages an application of the plan, unless that was done; an unchanged one, to sign it. A
+// failure of the application is in the outcome; an error is ctx's cause.
 func (r *Runner) Do(ctx context.Context, name string) (Outcome, error) {
-	for i := range r.plan.Applications {
-		if p := &r.plan.Applications[i]; p.Name == name && p.State == ToPackage {
+	for _, p := range r.plan.all() {
+		switch {
+		case p.Name != name:
+		case p.State == ToPackage:
 			return r.one(ctx, p)
+		case p.State == Unchanged:
+			return r.one(ctx, p.toSign())
 		}
 	}
 	return Outcome{}, fmt.Errorf("plan %s has no application %q to package", r.digest, name)
@@ -195,8 +203,7 @@ var errFailFast = errors.New("an application failed")
 func (r *Runner) mine(state State) []*Planned {
 	var out []*Planned
 	n := 0
-	for i := range r.plan.Applications {
-		p := &r.plan.Applications[i]
+	for _, p := range r.plan.all() {
 		if p.State != state {
 			continue
 		}
@@ -210,7 +217,7 @@ func (r *Runner) mine(state State) []*Planned {
 
 func (r *Runner) run(ctx context.Context) (*Report, error) {
 	mine := r.mine(ToPackage)
-	if r.Engine == nil && r.Signer != nil {
+	if r.Engine == nil {
 		mine = append(mine, r.unsigned(ctx)...)
 	}
 	r.progress = Progress{Doing: DoPackage, Of: len(mine), Began: time.Now()}
@@ -223,9 +230,7 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 		if running.Err() != nil {
 			return context.Cause(running)
 		}
-		r.mu.Lock()
-		r.progress.Running++
-		r.mu.Unlock()
+		r.begin()
 		o, err := r.one(running, p)
 		if err != nil {
 			return err
@@ -243,31 +248,43 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("stopped with %d of %d applications packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, len(mine), r.digest, cause)
 	}
-	return r.report(outcomes), err
+	return r.report(ctx, outcomes), err
 }
 
 // unsigned returns the unchanged applications of the shard that the signer has not signed. They
 // are packaged again, because only what this run makes of the sources is signed: a record of an
 // earlier run is a claim.
-func (r *Runner) unsigned(ctx context.Context) []*Planned {
+func (r *Runner) unsigned(ctx context.Context) (out []*Planned) {
+	if r.Signer == nil {
+		return nil
+	}
 	unchanged := r.mine(Unchanged)
 	signed := make([]bool, len(unchanged))
 	_ = atonce.Each(ctx, atonce.Tasks, unchanged, func(ctx context.Context, i int, p *Planned) error {
+		record := p.Record
 		var now Record // another run may have signed it since the plan
-		if get(ctx, r.kept.constant(), now.key(p.Key), &now) && now.Key == p.Key && now.Repository == p.Record.Repository {
-			p.Record = &now
+		if get(ctx, r.kept, now.key(p.Key), &now) && now.Key == p.Key && now.Repository == p.Record.Repository {
+			record = &now
 		}
-		signed[i] = r.signed(ctx, p.Record)
+		signed[i] = r.signed(ctx, record)
 		return nil
 	})
-	var out []*Planned
 	for i, p := range unchanged {
 		if !signed[i] {
-			p.Reason = "it was packaged without a signature by this key"
-			out = append(out, p)
+			out = append(out, p.toSign())
 		}
 	}
+	if out != nil {
+		_ = put(ctx, r.kept, signingKey(r.digest), true) // without it, a report has the records of the plan
+	}
 	return out
+}
+
+// toSign returns an unchanged application as one to package again.
+func (p *Planned) toSign() *Planned {
+	again := *p
+	again.State, again.Again, again.Reason = ToPackage, true, "it was packaged without a signature by this key"
+	return &again
 }
 
 // signed reports whether what was packaged has the signature that it should have. If that is
@@ -280,12 +297,21 @@ func (r *Runner) signed(ctx context.Context, record *Record) bool {
 	return signed && err == nil
 }
 
+// begin counts an application that is started.
+func (r *Runner) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Running++
+}
+
+// tell reports the progress, and the application that ended, if one did.
 func (r *Runner) tell(ended *Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ended != nil {
 		r.progress.Done++
 		r.progress.Running--
+		r.progress.Of = max(r.progress.Of, r.progress.Done) // an engine may find more to do
 		if ended.State == Failed {
 			r.progress.Failed++
 		}
@@ -300,7 +326,7 @@ func (r *Runner) tell(ended *Outcome) {
 func (r *Runner) one(ctx context.Context, p *Planned) (Outcome, error) {
 	o := p.waiting()
 	// If the plan was just made, a record of the key has already been looked for.
-	if looked := !r.given && p.doneKey(r.digest) == (Record{}).key(p.Key); !looked && p.State != Unchanged {
+	if looked := !r.given && p.doneKey(r.digest) == (Record{}).key(p.Key); !looked {
 		if record := p.done(ctx, r.kept, r.digest); record != nil && r.signed(ctx, record) {
 			o.take(record, Done)
 			return o, nil

@@ -59,6 +59,15 @@ type Plan struct {
 	Images images.Known `json:"images"`
 }
 
+// all returns the applications.
+func (p *Plan) all() []*Planned {
+	out := make([]*Planned, len(p.Applications))
+	for i := range p.Applications {
+		out[i] = &p.Applications[i]
+	}
+	return out
+}
+
 // Planned is an application in a plan.
 type Planned struct {
 	Application
@@ -70,7 +79,8 @@ type Planned struct {
 	Survey *app.Survey `json:"survey,omitempty"`
 	// Failure is why it will fail, so that it is not tried.
 	Failure *Failure `json:"failure,omitempty"`
-	// Again reports that it was packaged as it is, but that its tags now lead elsewhere.
+	// Again reports that it was packaged as it is, and is packaged again: its tags now lead
+	// elsewhere, or it is not signed.
 	Again bool `json:"again,omitempty"`
 	// Record is that of an unchanged application.
 	Record *Record `json:"record,omitempty"`
@@ -265,12 +275,12 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err := reading.Wait(); err != nil {
 		return nil, "", err
 	}
-	m := planning{PlanOptions: o, kept: kept, before: before.plan, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]func() (images.Answer, error){}, led: map[*Record]func() string{}, plan: &Plan{
+	m := planning{PlanOptions: o, kept: kept, before: before.plan, signing: before.signing, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]func() (images.Answer, error){}, led: map[*Record]func() string{}, plan: &Plan{
 		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
 		Applications: make([]Planned, len(applications)), Images: images.Known{},
 	}}
-	for i := range m.before.Applications {
-		m.last[m.before.Applications[i].Name] = &m.before.Applications[i]
+	for _, p := range m.before.all() {
+		m.last[p.Name] = p
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer func() {
@@ -342,21 +352,21 @@ func readPlan(ctx context.Context, kept keepers, dgst digest.Digest) (*Plan, err
 	return &p, nil
 }
 
-// LatestPlan reads the latest plan.
-func LatestPlan(ctx context.Context, o Options) (*Plan, error) {
+// LatestPlan returns the digest of the latest plan.
+func LatestPlan(ctx context.Context, o Options) (digest.Digest, error) {
 	kept, err := o.open(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	here, err := o.checkout(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var l latest
 	if !get(ctx, kept, latestKey(here), &l) {
-		return nil, advice.Add(errors.New("there is no plan of this fleet yet"), advice.MakePlan)
+		return "", advice.Add(errors.New("there is no plan of this fleet yet"), advice.MakePlan)
 	}
-	return readPlan(ctx, kept, l.Plan)
+	return l.Plan, nil
 }
 
 // planning makes a plan.
@@ -365,8 +375,10 @@ type planning struct {
 	kept   keepers
 	plan   *Plan
 	before *Plan
-	asked  asked
-	last   map[string]*Planned // by name
+	// signing reports that unchanged applications of the previous plan were packaged again.
+	signing bool
+	asked   asked
+	last    map[string]*Planned // by name
 
 	asking   errgroup.Group // about images
 	leading  errgroup.Group // about tags, usually in other registries
@@ -511,7 +523,8 @@ type latest struct {
 	Skipped []Planned     `json:"skipped,omitempty"`
 	Images  images.Known  `json:"images,omitempty"` // of those that are skipped
 
-	plan *Plan // with what is known besides
+	plan    *Plan // with what is known besides
+	signing bool  // its unchanged applications are packaged again, to sign them
 }
 
 func latestKey(here checkout) digest.Digest { return keyOf("latest", here.identity) }
@@ -520,6 +533,7 @@ func latestKey(here checkout) digest.Digest { return keyOf("latest", here.identi
 func latestOf(ctx context.Context, kept keepers, here checkout) (l latest) {
 	if get(ctx, kept, latestKey(here), &l) {
 		l.plan, _ = readPlan(ctx, kept, l.Plan) // a missing plan counts as none
+		l.signing = isSigning(ctx, kept, l.Plan)
 	}
 	if l.plan == nil {
 		l.plan = &Plan{}
@@ -692,8 +706,8 @@ func (m *planning) unmoved(ctx context.Context, name string, image *images.Image
 func (m *planning) decide(ctx context.Context) error {
 	m.doing(DoCompare, len(m.plan.Applications))
 	var undecided []*Planned
-	for i := range m.plan.Applications {
-		if p := &m.plan.Applications[i]; p.State == "" {
+	for _, p := range m.plan.all() {
+		if p.State == "" {
 			undecided = append(undecided, p)
 		}
 	}
@@ -732,24 +746,21 @@ func (m *planning) packaged(ctx context.Context, last *Planned) bool {
 }
 
 // record finds the record of an application as it is. If the previous plan found the
-// application unchanged, it has the record, which saves a request.
+// application unchanged, it has the record, which saves a request, unless the application may
+// have been packaged again since, to sign it.
 func (m *planning) record(ctx context.Context, p *Planned) (*Record, bool) {
 	if p.Key == "" {
 		return nil, false
 	}
-	var r Record
-	if last := m.last[p.Name]; last != nil && last.Record != nil && last.Record.Key == p.Key {
-		// It may have been packaged again since, to sign it.
-		kept := m.kept
-		if m.Signer == nil {
-			kept = kept[len(kept)-1:] // what is on this machine, which takes no request
+	kept := m.kept
+	if !m.signing && m.Signer == nil {
+		kept = kept.constant()
+		if last := m.last[p.Name]; last != nil && last.Record != nil && last.Record.Key == p.Key {
+			return last.Record, true
 		}
-		if get(ctx, kept.constant(), r.key(p.Key), &r) && r.Key == p.Key && r.Digest != last.Record.Digest {
-			return &r, true
-		}
-		return last.Record, true
 	}
-	ok := get(ctx, m.kept.constant(), r.key(p.Key), &r) && r.Key == p.Key
+	var r Record
+	ok := get(ctx, kept, r.key(p.Key), &r) && r.Key == p.Key
 	return &r, ok
 }
 

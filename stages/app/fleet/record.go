@@ -14,6 +14,7 @@ import (
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -80,6 +81,15 @@ func failureKey(plan digest.Digest, name string) digest.Digest {
 	return keyOf("failure", plan.String(), name)
 }
 
+// signingKey returns the key of a mark: unchanged applications of the plan are packaged again,
+// to sign them.
+func signingKey(plan digest.Digest) digest.Digest { return keyOf("signing", plan.String()) }
+
+// isSigning reports whether a plan has the mark.
+func isSigning(ctx context.Context, k keepers, plan digest.Digest) bool {
+	return get(ctx, k, signingKey(plan), new(bool))
+}
+
 // waiting returns the outcomes before anything was done.
 func waiting(list []*Planned) []Outcome {
 	out := make([]Outcome, len(list))
@@ -94,22 +104,37 @@ func (p *Planned) waiting() Outcome {
 	return Outcome{Name: p.Name, Path: p.Path, State: Waiting, Reason: p.Reason, Tags: []string{}, Warnings: []string{}}
 }
 
+// recorded returns the recorded outcomes of applications of a plan.
+func recorded(ctx context.Context, k keepers, plan digest.Digest, list []*Planned) ([]Outcome, error) {
+	signing := isSigning(ctx, k, plan)
+	outcomes := make([]Outcome, len(list))
+	err := atonce.Each(ctx, atonce.Tasks, list, func(ctx context.Context, i int, p *Planned) error {
+		outcomes[i] = p.outcome(ctx, k, plan)
+		if signing && p.State == Unchanged {
+			if again := p.toSign().outcome(ctx, k, plan); again.State != Waiting {
+				outcomes[i] = again
+			}
+		}
+		return context.Cause(ctx)
+	})
+	return outcomes, err
+}
+
 // outcome returns the recorded outcome of an application of a plan.
 func (p *Planned) outcome(ctx context.Context, k keepers, plan digest.Digest) Outcome {
 	o := p.waiting()
-	switch {
-	case p.State == Skipped:
-		o.State = OutcomeSkipped
-		return o
-	case p.State == Unchanged:
-		o.take(p.Record, OutcomeUnchanged)
-		return o
-	}
 	var failure Failure
-	if record := p.done(ctx, k, plan); record != nil {
-		o.take(record, Done)
-	} else if get(ctx, k, failureKey(plan, p.Name), &failure) {
-		o.State, o.Error = Failed, &failure
+	switch p.State {
+	case Skipped:
+		o.State = OutcomeSkipped
+	case Unchanged:
+		o.take(p.Record, OutcomeUnchanged)
+	default:
+		if record := p.done(ctx, k, plan); record != nil {
+			o.take(record, Done)
+		} else if get(ctx, k, failureKey(plan, p.Name), &failure) {
+			o.State, o.Error = Failed, &failure
+		}
 	}
 	return o
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine/content/transfer"
-	"github.com/taped-dev/tape/internal/atonce"
 )
 
 // OutcomeState is the state of an application.
@@ -85,69 +84,65 @@ type ReportOptions struct {
 	Options
 	// Plan is the plan to report on; "" is the latest.
 	Plan digest.Digest
+	// Engine is asked for its progress with the plan; it may be nil.
+	Engine Engine
 }
 
 // MakeReport collects the records that all processes kept of a plan.
 func MakeReport(ctx context.Context, o ReportOptions) (*Report, error) {
-	var (
-		plan *Plan
-		err  error
-	)
-	if o.Plan == "" {
-		plan, err = LatestPlan(ctx, o.Options)
-	} else {
-		plan, err = ReadPlan(ctx, o.Options, o.Plan)
-	}
-	if err != nil {
-		return nil, err
-	}
 	kept, err := o.open(ctx)
+	if err == nil && o.Plan == "" {
+		o.Plan, err = LatestPlan(ctx, o.Options)
+	}
 	if err != nil {
 		return nil, err
 	}
-	dgst, err := plan.Digest()
+	plan, err := ReadPlan(ctx, o.Options, o.Plan)
 	if err != nil {
 		return nil, err
 	}
-	outcomes := make([]Outcome, len(plan.Applications))
-	err = atonce.Each(ctx, atonce.Tasks, plan.Applications, func(ctx context.Context, i int, p Planned) error {
-		outcomes[i] = p.outcome(ctx, kept, dgst)
-		return context.Cause(ctx)
-	})
+	outcomes, err := recorded(ctx, kept, o.Plan, plan.all())
 	if err != nil {
 		return nil, err
 	}
-	return newReport(plan, dgst, "", outcomes), nil
+	r := newReport(plan, o.Plan, "", outcomes)
+	if o.Engine != nil {
+		here, err := o.checkout(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.Run, err = o.Engine.Status(ctx, plan.job(o.Plan, here))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // report returns the report of one process.
-func (r *Runner) report(mine []Outcome) *Report {
-	of := map[string]Outcome{}
+func (r *Runner) report(ctx context.Context, mine []Outcome) *Report {
+	known := map[string]bool{}
 	for _, o := range mine {
-		of[o.Name] = o
+		known[o.Name] = true
 	}
-	var (
-		all   []Outcome
-		shard string
-	)
-	for i := range r.plan.Applications {
-		p := &r.plan.Applications[i]
-		o, done := of[p.Name]
-		switch {
-		case done:
-		case p.State == ToPackage: // another shard's
-			continue
-		case r.Shard.Of > 0 && r.Shard.Index != 1:
-			continue // the first shard tells of them
-		default:
-			o = p.outcome(context.Background(), r.kept, r.digest) // it is in the plan
+	var rest []*Planned
+	for _, p := range r.plan.all() {
+		// The first shard tells of what is not packaged.
+		if !known[p.Name] && p.State != ToPackage && r.Shard.Index <= 1 {
+			rest = append(rest, p)
 		}
-		all = append(all, o)
 	}
+	others, err := recorded(ctx, r.kept, r.digest, rest)
+	if err != nil { // ctx has ended, and the plan knows them
+		for i, p := range rest {
+			others[i] = p.outcome(ctx, r.kept, r.digest)
+		}
+	}
+	shard := ""
 	if r.Shard.Of > 0 {
 		shard = r.Shard.String()
 	}
-	return newReport(r.plan, r.digest, shard, all)
+	return newReport(r.plan, r.digest, shard, append(mine, others...))
 }
 
 func newReport(plan *Plan, dgst digest.Digest, shard string, all []Outcome) *Report {
