@@ -254,7 +254,7 @@ func newLab(t *testing.T, images int, img registrytest.Image) *lab {
 	t.Helper()
 	l := &lab{manifests: t.TempDir(), store: t.TempDir()}
 	upstream := &registrytest.Upstream{Image: func(string, string) (registrytest.Image, bool) { return img, true }}
-	l.dst.Store(holder{registrytest.GGCR()})
+	l.dst.Store(holder{newRegistry()})
 	l.up = registrytest.Count(l.delayed(func() http.Handler { return upstream }))
 	l.down = registrytest.Count(l.delayed(func() http.Handler { return l.dst.Load().(holder) }))
 	l.upAddr, l.dstAddr = registrytest.Serve(t, l.up), registrytest.Serve(t, l.down)

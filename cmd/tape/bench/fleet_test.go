@@ -143,7 +143,7 @@ func quotaFleet(t *testing.T, rows *table) {
 	if err := registrytest.WriteHosts(hosts, "_default", l.upAddr); err != nil {
 		t.Fatal(err)
 	}
-	limited := registrytest.NewQuota(registrytest.GGCR(), quota, time.Second)
+	limited := registrytest.NewQuota(newRegistry(), quota, time.Second)
 	l.dst.Store(holder{limited})
 	dir := newFleet(t, l, applications)
 	cache, limit := l.dstAddr+"/ci/cache", fmt.Sprintf("%s=%d/s", l.dstAddr, quota)

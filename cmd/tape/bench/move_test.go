@@ -35,15 +35,15 @@ func saveAndLoad(t *testing.T, rows *table) {
 		}
 		pulled = append(pulled, l.work(t, work))
 		saved = append(saved, l.tape(t, "save", ref, file))
-		l.dst.Store(holder{registrytest.GGCR()})
+		l.dst.Store(holder{newRegistry()})
 		work.Verb = "push"
 		pushed = append(pushed, l.work(t, work))
-		l.dst.Store(holder{registrytest.GGCR()})
+		l.dst.Store(holder{newRegistry()})
 		loaded = append(loaded, l.tape(t, "load", file, l.dstAddr+"/loaded"))
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		l.dst.Store(holder{registrytest.GGCR()})
+		l.dst.Store(holder{newRegistry()})
 	}
 	mine, theirs := median(saved), median(pulled)
 	rows.ratio("save, 10 images, 500 MB: time, against crane pull --format oci", 1, mine.Wall.Seconds(), theirs.Wall.Seconds(), "s")
@@ -65,7 +65,7 @@ func copyAndVerify(t *testing.T, rows *table) {
 	var copied, verified []sample
 	l.delay(delay)
 	for range rounds {
-		other := registrytest.GGCR()
+		other := newRegistry()
 		target := registrytest.Count(l.delayed(func() http.Handler { return other }))
 		to := registrytest.Serve(t, target)
 		s := l.tape(t, "copy", ref, to+"/app")

@@ -148,7 +148,7 @@ func TestRequestsOfManyBlobs(t *testing.T) {
 		requests string // reads, POST and PUT of uploads, all at the destination
 	}{
 		"one request":  {registrytest.GGCR(), "50 50 0 50"},
-		"two requests": {registrytest.TwoRequests(registrytest.GGCR()), "50 50 50 100"},
+		"two requests": {twoRequests(registrytest.GGCR()), "50 50 50 100"},
 	} {
 		bubble(t, name, func(t *testing.T, n *network) {
 			x := newTransfer(t, n, small, test.to, registry.Options{})

@@ -168,7 +168,7 @@ func TestCopyBlobMends(t *testing.T) {
 				case post:
 					x.to.handler = fault(x.to.handler)
 				default:
-					x.to.handler = fault(registrytest.TwoRequests(x.to.handler))
+					x.to.handler = fault(twoRequests(x.to.handler))
 				}
 				if how, err := x.copy(t.Context()); err != nil || how != registry.Streamed {
 					t.Fatalf("CopyBlob = %v, %v", how, err)
@@ -280,7 +280,7 @@ func TestCopyBlobFails(t *testing.T) {
 		})
 		bubble(t, kind+"upload broken", func(t *testing.T, n *network) {
 			x := newTransfer(t, n, size, nil, registry.Options{})
-			x.to.handler = registrytest.Misbehave(registrytest.TwoRequests(x.to.handler), registrytest.Is(registrytest.Uploads, http.MethodPut), registrytest.Status(http.StatusInternalServerError))
+			x.to.handler = registrytest.Misbehave(twoRequests(x.to.handler), registrytest.Is(registrytest.Uploads, http.MethodPut), registrytest.Status(http.StatusInternalServerError))
 			_, err := x.copy(t.Context())
 			want := "push registry.example.com/app@" + x.desc.Digest.String() + ": registry.example.com: 500 Internal Server Error"
 			if !errdefs.IsUnavailable(err) || !strings.HasPrefix(err.Error(), want) {
@@ -294,7 +294,7 @@ func TestCopyBlobFails(t *testing.T) {
 			bubble(t, kind+method+" interrupted", func(t *testing.T, n *network) {
 				x := newTransfer(t, n, size, nil, registry.Options{})
 				if method == http.MethodPut {
-					x.to.handler = registrytest.TwoRequests(x.to.handler)
+					x.to.handler = twoRequests(x.to.handler)
 				}
 				x.to.handler = registrytest.Misbehave(x.to.handler, registrytest.Is(registrytest.Uploads, method), registrytest.Hang())
 				stop := errors.New("interrupted")

@@ -279,7 +279,7 @@ func TestCredentials(t *testing.T) {
 // forever.
 func TestCredentialsExpire(t *testing.T) {
 	bubble(t, "token server gone", func(t *testing.T, n *network) {
-		bearer := &registrytest.Bearer{Next: registrytest.TwoRequests(registrytest.GGCR()), User: user, Password: secret}
+		bearer := &registrytest.Bearer{Next: twoRequests(registrytest.GGCR()), User: user, Password: secret}
 		s := n.add(host, bearer)
 		s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 			if r.Method == http.MethodPut {

@@ -260,3 +260,16 @@ func plain(name string) (ocispec.Descriptor, []byte) {
 }
 
 const emptyConfig = `{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}`
+
+// twoRequests returns a registry that accepts a blob only with the two requests of an
+// upload, as most do. It ignores a blob in the first request.
+func twoRequests(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if query := r.URL.Query(); r.Method == http.MethodPost && query.Has("digest") {
+			query.Del("digest")
+			r.URL.RawQuery = query.Encode()
+			r.Body, r.ContentLength = http.NoBody, 0
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -153,7 +153,7 @@ func TestTokens(t *testing.T) {
 	bubble(t, "refused before it expires", func(t *testing.T, n *network) {
 		var dead atomic.Value
 		dead.Store("")
-		s := &tokens{next: registrytest.TwoRequests(registrytest.GGCR()), good: func(token string) bool { return token != dead.Load() }}
+		s := &tokens{next: twoRequests(registrytest.GGCR()), good: func(token string) bool { return token != dead.Load() }}
 		n.add(host, s)
 		r := repository(t, n.client(registry.Options{Credentials: known}), host+"/app")
 		pushed(t, r, "1")
@@ -328,7 +328,7 @@ func TestNoSuccess(t *testing.T) {
 	for name, answer := range answers {
 		for _, method := range []string{"PUT", "POST", "PATCH", "HEAD", "every"} {
 			bubble(t, name+" for "+method, func(t *testing.T, n *network) {
-				s := n.add(host, registrytest.TwoRequests(registrytest.GGCR()))
+				s := n.add(host, twoRequests(registrytest.GGCR()))
 				s.before = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 					if r.Method != method && method != "every" {
 						return false
@@ -372,7 +372,7 @@ func TestOtherSuccess(t *testing.T) {
 	for _, status := range []int{200, 202, 204} {
 		for _, says := range []bool{true, false} {
 			bubble(t, fmt.Sprintf("%d %v", status, says), func(t *testing.T, n *network) {
-				next := registrytest.TwoRequests(registrytest.GGCR())
+				next := twoRequests(registrytest.GGCR())
 				n.add(host, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.Method != http.MethodPut {
 						next.ServeHTTP(w, r)
@@ -844,7 +844,7 @@ func TestImmutable(t *testing.T) {
 func TestThereAlready(t *testing.T) {
 	for _, status := range []int{400, 403, 405, 409, 412} {
 		bubble(t, strconv.Itoa(status), func(t *testing.T, n *network) {
-			s := n.add(host, registrytest.TwoRequests(registrytest.GGCR()))
+			s := n.add(host, twoRequests(registrytest.GGCR()))
 			r := repository(t, n.client(registry.Options{}), host+"/app")
 			manifest, data := plain("1")
 			blobs := map[int]ocispec.Descriptor{}

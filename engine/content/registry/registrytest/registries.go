@@ -3,22 +3,16 @@
 package registrytest
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
-	"sync"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // driver "filesystem"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // driver "inmemory"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 )
 
@@ -48,66 +42,5 @@ func Distribution(dir string) http.Handler {
 // It sends no OCI-Subject, and reports the config's media type as a referrer's
 // artifactType.
 func GGCR() http.Handler {
-	return &lookedUp{
-		next:  ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0))),
-		repos: map[string]map[digest.Digest]bool{},
-	}
-}
-
-// lookedUp answers requests for the referrers of a manifest that has none. A registry looks
-// them up, but go-containerregistry decodes all manifests of the repository, and a benchmark on
-// the same processors would measure that.
-type lookedUp struct {
-	next  http.Handler
-	mu    sync.Mutex
-	repos map[string]map[digest.Digest]bool // the subjects of the manifests in each repository
-}
-
-func (h *lookedUp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req := parse(r.URL)
-	switch {
-	case req.kind == Manifests && r.Method == http.MethodPut:
-		data, _ := io.ReadAll(r.Body) // an incomplete manifest is refused below
-		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(data), r.Body))
-		h.put(req.name, data)
-	case req.kind == Referrers && r.Method == http.MethodGet && h.nothing(req.name, digest.Digest(req.ref)):
-		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-		fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":%q,"manifests":[]}`, ocispec.MediaTypeImageIndex)
-		return
-	}
-	h.next.ServeHTTP(w, r)
-}
-
-func (h *lookedUp) put(repo string, data []byte) {
-	var manifest struct {
-		Subject ocispec.Descriptor `json:"subject"`
-	}
-	_ = json.Unmarshal(data, &manifest) // anything else has no subject
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.repos[repo] == nil {
-		h.repos[repo] = map[digest.Digest]bool{}
-	}
-	h.repos[repo][manifest.Subject.Digest] = true
-}
-
-// nothing reports whether a repository has manifests, and none has the subject.
-func (h *lookedUp) nothing(repo string, subject digest.Digest) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	subjects, known := h.repos[repo]
-	return known && !subjects[subject] && subject.Validate() == nil
-}
-
-// TwoRequests returns a registry that accepts a blob only with the two requests of an
-// upload, as most do. It ignores a blob in the first request.
-func TwoRequests(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if query := r.URL.Query(); r.Method == http.MethodPost && query.Has("digest") {
-			query.Del("digest")
-			r.URL.RawQuery = query.Encode()
-			r.Body, r.ContentLength = http.NoBody, 0
-		}
-		next.ServeHTTP(w, r)
-	})
+	return ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0)))
 }
