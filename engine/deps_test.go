@@ -40,6 +40,7 @@ const dependencies = `
 	< engine/cache
 	< engine/content/store
 	< engine
+	< engine/document
 	< engine/content/layout, engine/pipeline, engine/content/registry, engine/stagetest
 	< engine/content/local, engine/cache/remote
 	< engine/content/transfer

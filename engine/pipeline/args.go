@@ -12,88 +12,55 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/nearest"
 )
 
-// argName matches the name of an argument. It has no dot, which distinguishes arguments
-// from the placeholders of the default pipeline.
-var argName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
-
 // arg is an argument declared in a pipeline file, with its position.
 type arg struct {
-	at       position
-	kind     kind
-	fallback *value
+	at       document.Position
+	kind     document.Kind
+	fallback *document.Value
 }
 
-// readArgs reads the declarations of arguments: a default value, whose type becomes the
-// argument's, or a mapping.
-func readArgs(v *value, p *problems) map[string]arg {
+// readArgs reads the declarations of arguments, which may be nil: a default value, whose type
+// becomes the argument's, or a mapping.
+func readArgs(v *document.Value, p *document.Problems) map[string]arg {
 	args := map[string]arg{}
-	if v == nil || !want(v, mapping, `"args"`, p) {
+	if v == nil {
 		return args
 	}
-	for _, f := range v.fields {
-		if !argName.MatchString(f.key) {
-			p.add(f.at, "argument name %q must consist of letters, digits, - and _, and begin with a letter", f.key)
-			continue
+	for _, f := range v.Fields {
+		a := arg{at: f.At, kind: document.Text, fallback: f.Value}
+		if f.Value.Kind == document.Mapping {
+			a.fallback = f.Value.Get("default")
 		}
-		a := arg{at: f.at, kind: text}
-		switch f.value.kind {
-		case null, list:
-			p.add(f.value.at, "argument %q is %s, want its default or a mapping of type, default and help", f.key, f.value.kind.an())
-			continue
-		case mapping:
-			a.read(f.key, f.value, p)
-		default:
-			a.kind, a.fallback = f.value.kind, f.value
+		if a.fallback != nil {
+			a.kind = a.fallback.Kind
 		}
-		args[f.key] = a
+		if t := f.Value.Get("type"); t != nil {
+			a.kind = document.Kind(t.Scalar)
+		}
+		if a.fallback != nil && a.fallback.Kind != a.kind && (a.fallback.Kind != document.Integer || a.kind != document.Number) {
+			p.Add(a.fallback.At, "the default of argument %q is %s, but its type is %s", f.Key, a.fallback.Kind.An(), a.kind)
+		}
+		args[f.Key] = a
 	}
 	return args
 }
 
-func (a *arg) read(name string, v *value, p *problems) {
-	known(v, p, "type", "default", "help")
-	a.fallback = v.get("default")
-	if a.fallback != nil {
-		a.kind = a.fallback.kind
-	}
-	if help := v.get("help"); help != nil {
-		want(help, text, `"help"`, p)
-	}
-	if t := v.get("type"); t != nil {
-		types := []kind{text, integer, number, boolean}
-		if !slices.Contains(types, kind(t.scalar)) || t.kind != text {
-			p.add(t.at, "type %q of argument %q is not one of string, integer, number, boolean", t.scalar, name)
-			return
-		}
-		a.kind = kind(t.scalar)
-	}
-	if a.fallback == nil {
-		return
-	}
-	switch got := a.fallback.kind; {
-	case got == null || got == list || got == mapping:
-		p.add(a.fallback.at, "the default of argument %q is %s, want a string, number or boolean", name, got.an())
-	case got == a.kind, got == integer && a.kind == number:
-	default:
-		p.add(a.fallback.at, "the default of argument %q is %s, but its type is %s", name, got.an(), a.kind)
-	}
-}
-
 // resolveArgs returns the value of every argument: the given one, or else the default.
-func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[string]*value {
-	values := map[string]*value{}
+func resolveArgs(args map[string]arg, given map[string]string, p *document.Problems) map[string]*document.Value {
+	values := map[string]*document.Value{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		a, ok := args[name]
 		if !ok {
-			p.add(position{}, "the pipeline has no argument %q%s", name, nearest.Hint(name, maps.Keys(args)))
+			p.Add(document.Position{}, "the pipeline has no argument %q%s", name, nearest.Hint(name, maps.Keys(args)))
 			continue
 		}
-		v := &value{kind: a.kind, scalar: given[name], plain: true}
-		if !v.sound() {
-			p.add(position{}, "argument %q: %q is not of type %s", name, given[name], a.kind)
+		v := &document.Value{Kind: a.kind, Scalar: given[name], Plain: true}
+		if !sound(v) {
+			p.Add(document.Position{}, "argument %q: %q is not of type %s", name, given[name], a.kind)
 			continue
 		}
 		values[name] = v
@@ -104,7 +71,7 @@ func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[
 		}
 		a := args[name]
 		if a.fallback == nil {
-			p.cause(a.at, advice.Add(fmt.Errorf("argument %q has no default", name), advice.GiveArgument, name))
+			p.Cause(a.at, advice.Add(fmt.Errorf("argument %q has no default", name), advice.GiveArgument, name))
 			continue
 		}
 		values[name] = a.fallback
@@ -113,16 +80,16 @@ func resolveArgs(args map[string]arg, given map[string]string, p *problems) map[
 }
 
 // sound reports whether a scalar is valid for its kind.
-func (v *value) sound() bool {
-	switch v.kind {
-	case boolean:
-		return v.scalar == "true" || v.scalar == "false"
-	case integer:
-		_, err := strconv.ParseInt(v.scalar, 10, 64)
-		return err == nil && json.Valid([]byte(v.scalar))
-	case number:
-		_, err := strconv.ParseFloat(v.scalar, 64)
-		return err == nil && json.Valid([]byte(v.scalar))
+func sound(v *document.Value) bool {
+	switch v.Kind {
+	case document.Boolean:
+		return v.Scalar == "true" || v.Scalar == "false"
+	case document.Integer:
+		_, err := strconv.ParseInt(v.Scalar, 10, 64)
+		return err == nil && json.Valid([]byte(v.Scalar))
+	case document.Number:
+		_, err := strconv.ParseFloat(v.Scalar, 64)
+		return err == nil && json.Valid([]byte(v.Scalar))
 	}
 	return true
 }
@@ -135,72 +102,72 @@ var placeholderName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Z
 
 // lookup returns the value of a placeholder, nil if it was not given. ok is false if no
 // such placeholder exists; hint may then suggest another.
-type lookup func(name string) (v *value, hint string, ok bool)
+type lookup func(name string) (v *document.Value, hint string, ok bool)
 
 // substitute replaces the placeholders in the strings of v. A plain string that is a single
 // placeholder becomes the value with its type; if no value was given, it is removed from
 // its mapping or list, or the result is nil if it is v itself. Keys are not changed, and
 // "$${" becomes "${". Values without a position, which come from code and so from the
 // command line, are taken literally.
-func substitute(v *value, find lookup, p *problems) *value {
-	if v.kind == text && v.at != (position{}) {
+func substitute(v *document.Value, find lookup, p *document.Problems) *document.Value {
+	if v.Kind == document.Text && v.At != (document.Position{}) {
 		return substituteText(v, find, p)
 	}
-	return v.mapped(func(below *value) *value { return substitute(below, find, p) })
+	return v.Mapped(func(below *document.Value) *document.Value { return substitute(below, find, p) })
 }
 
-func substituteText(v *value, find lookup, p *problems) *value {
-	places := placeholder.FindAllStringSubmatchIndex(v.scalar, -1)
+func substituteText(v *document.Value, find lookup, p *document.Problems) *document.Value {
+	places := placeholder.FindAllStringSubmatchIndex(v.Scalar, -1)
 	if len(places) == 0 {
 		return v
 	}
 	var b strings.Builder
 	last := 0
 	for _, m := range places {
-		whole := v.scalar[m[0]:m[1]]
-		b.WriteString(v.scalar[last:m[0]])
+		whole := v.Scalar[m[0]:m[1]]
+		b.WriteString(v.Scalar[last:m[0]])
 		last = m[1]
 		if whole == "$${" {
 			b.WriteString("${")
 			continue
 		}
-		name := v.scalar[m[2]:m[3]]
+		name := v.Scalar[m[2]:m[3]]
 		if !strings.HasSuffix(whole, "}") || !placeholderName.MatchString(name) {
-			p.add(v.at, "%s is not a valid argument; write $%s for the literal text", whole, whole)
+			p.Add(v.At, "%s is not a valid argument; write $%s for the literal text", whole, whole)
 			continue
 		}
 		found, hint, ok := find(name)
 		if !ok {
-			p.add(v.at, "argument %q is not defined%s", name, hint)
+			p.Add(v.At, "argument %q is not defined%s", name, hint)
 			continue
 		}
-		if whole == v.scalar && (v.plain || strings.Contains(name, ".")) {
-			return found.standingAt(v.at)
+		if whole == v.Scalar && (v.Plain || strings.Contains(name, ".")) {
+			return standingAt(found, v.At)
 		}
 		switch {
-		case found == nil && v.at.file == defaultFile:
+		case found == nil && v.At.File == defaultFile:
 			return nil // text with a missing value is left out, too
 		case found == nil:
-			p.add(v.at, "%s has no value to insert into text", whole)
-		case found.kind == list || found.kind == mapping:
-			p.add(v.at, "%s is %s and cannot be inserted into text", whole, found.kind.an())
+			p.Add(v.At, "%s has no value to insert into text", whole)
+		case found.Kind == document.List || found.Kind == document.Mapping:
+			p.Add(v.At, "%s is %s and cannot be inserted into text", whole, found.Kind.An())
 		default:
-			b.WriteString(found.scalar)
+			b.WriteString(found.Scalar)
 		}
 	}
-	b.WriteString(v.scalar[last:])
+	b.WriteString(v.Scalar[last:])
 	out := *v
-	out.scalar = b.String()
+	out.Scalar = b.String()
 	return &out
 }
 
 // standingAt returns the value with a position if it has none: an argument given on the
 // command line gets the position where it is used.
-func (v *value) standingAt(at position) *value {
-	if v == nil || v.at != (position{}) {
+func standingAt(v *document.Value, at document.Position) *document.Value {
+	if v == nil || v.At != (document.Position{}) {
 		return v
 	}
 	out := *v
-	out.at = at
+	out.At = at
 	return &out
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/taped-dev/tape/engine/document"
 )
 
 // environmentPattern is what the name of an environment must match: it is a folder of the
@@ -30,73 +32,50 @@ func CheckEnvironment(name string) error {
 // environment is an environment as written in a file.
 type environment struct {
 	name string
-	at   position
+	at   document.Position
 	// over are the sources that differ, by name.
-	over map[string]field
-	skip []*value // the names of sources that it does not have
+	over map[string]document.Field
+	skip []*document.Value // the names of sources that it does not have
 }
 
 // SetEnvironments limits the environments of the file to these; none means all.
 func (p *Pipeline) SetEnvironments(names ...string) { p.environments = names }
 
-// readEnvironments reads the mapping of environments. They are sorted, so that their order
-// in the file means nothing.
-func readEnvironments(v *value, p *problems) []environment {
-	if v == nil || v.kind == null || !want(v, mapping, `"environments"`, p) {
+// readEnvironments reads the mapping of environments, which may be nil. They are sorted, so that
+// their order in the file means nothing.
+func readEnvironments(v *document.Value, p *document.Problems) []environment {
+	if v == nil {
 		return nil
 	}
-	if len(v.fields) == 0 {
-		p.add(v.at, "\"environments\" has none: name them, or leave it out")
-	}
-	if len(v.fields) > MaxEnvironments {
-		p.add(v.at, "more than %d environments", MaxEnvironments)
+	if len(v.Fields) > MaxEnvironments {
+		p.Add(v.At, "more than %d environments", MaxEnvironments)
 		return nil
 	}
 	var all []environment
-	for _, f := range v.fields {
-		if err := CheckEnvironment(f.key); err != nil {
-			p.cause(f.at, err)
-			continue
+	for _, f := range v.Fields {
+		if err := CheckEnvironment(f.Key); err != nil {
+			p.Cause(f.At, err)
 		}
-		all = append(all, readEnvironment(f, p))
+		e := environment{name: f.Key, at: f.At, over: map[string]document.Field{}}
+		if over := f.Value.Get("sources"); over != nil {
+			for _, s := range over.Fields {
+				if s.Value.Kind != document.Null {
+					e.over[s.Key] = s
+				}
+			}
+		}
+		if skip := f.Value.Get("skip"); skip != nil {
+			e.skip = skip.Items
+		}
+		all = append(all, e)
 	}
 	slices.SortFunc(all, func(a, b environment) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
-func readEnvironment(f field, p *problems) environment {
-	e := environment{name: f.key, at: f.at, over: map[string]field{}}
-	if f.value.kind == null || !want(f.value, mapping, fmt.Sprintf("environment %q", f.key), p) {
-		return e
-	}
-	known(f.value, p, "sources", "skip")
-	if over := f.value.get("sources"); over != nil && over.kind != null && want(over, mapping, `"sources" of an environment`, p) {
-		for _, s := range over.fields {
-			if s.value.kind == null || !want(s.value, mapping, fmt.Sprintf("source %q of an environment", s.key), p) {
-				continue
-			}
-			known(s.value, p, "path", "options")
-			for key, k := range map[string]kind{"path": text, "options": mapping} {
-				if given := s.value.get(key); given != nil && want(given, k, fmt.Sprintf("%q", key), p) && key == "path" && given.scalar == "" {
-					p.add(given.at, "the path is empty")
-				}
-			}
-			e.over[s.key] = s
-		}
-	}
-	if skip := f.value.get("skip"); skip != nil && skip.kind != null && want(skip, list, `"skip"`, p) {
-		for _, item := range skip.items {
-			if want(item, text, "a source to skip", p) {
-				e.skip = append(e.skip, item)
-			}
-		}
-	}
-	return e
-}
-
 // inEnvironments returns the sources of each environment. Without environments these are
 // the sources themselves. only names the environments to take; none means all.
-func inEnvironments(sources []source, all []environment, only []string, p *problems) []source {
+func inEnvironments(sources []source, all []environment, only []string, p *document.Problems) []source {
 	names := make([]string, len(all))
 	for i, e := range all {
 		names[i] = e.name
@@ -104,9 +83,9 @@ func inEnvironments(sources []source, all []environment, only []string, p *probl
 	for _, name := range only {
 		switch {
 		case len(all) == 0:
-			p.add(position{}, "there is no environment %q: the pipeline has no environments", name)
+			p.Add(document.Position{}, "there is no environment %q: the pipeline has no environments", name)
 		case !slices.Contains(names, name):
-			p.add(position{}, "there is no environment %q%s", name, hintOrList(name, names))
+			p.Add(document.Position{}, "there is no environment %q%s", name, hintOrList(name, names))
 		}
 	}
 	if len(all) == 0 {
@@ -124,28 +103,28 @@ func inEnvironments(sources []source, all []environment, only []string, p *probl
 
 // sources returns the sources of an environment, each with its own options over those of
 // the file.
-func (e environment) sources(all []source, p *problems) []source {
+func (e environment) sources(all []source, p *document.Problems) []source {
 	names := make([]string, len(all))
 	for i, s := range all {
 		names[i] = s.name
 	}
 	for name, over := range e.over {
 		if !slices.Contains(names, name) {
-			p.add(over.at, "environment %q changes source %q, which does not exist%s", e.name, name, hintOrList(name, names))
+			p.Add(over.At, "environment %q changes source %q, which does not exist%s", e.name, name, hintOrList(name, names))
 		}
 	}
 	skipped := map[string]bool{}
 	for _, item := range e.skip {
-		_, changed := e.over[item.scalar]
+		_, changed := e.over[item.Scalar]
 		switch {
-		case !slices.Contains(names, item.scalar):
-			p.add(item.at, "environment %q skips source %q, which does not exist%s", e.name, item.scalar, hintOrList(item.scalar, names))
-		case skipped[item.scalar]:
-			p.add(item.at, "environment %q skips source %q twice", e.name, item.scalar)
+		case !slices.Contains(names, item.Scalar):
+			p.Add(item.At, "environment %q skips source %q, which does not exist%s", e.name, item.Scalar, hintOrList(item.Scalar, names))
+		case skipped[item.Scalar]:
+			p.Add(item.At, "environment %q skips source %q twice", e.name, item.Scalar)
 		case changed:
-			p.add(item.at, "environment %q skips source %q, which it also changes", e.name, item.scalar)
+			p.Add(item.At, "environment %q skips source %q, which it also changes", e.name, item.Scalar)
 		}
-		skipped[item.scalar] = true
+		skipped[item.Scalar] = true
 	}
 	var out []source
 	for _, s := range all {
@@ -154,7 +133,7 @@ func (e environment) sources(all []source, p *problems) []source {
 		}
 	}
 	if len(out) == 0 && len(all) > 0 {
-		p.add(e.at, "environment %q skips every source", e.name)
+		p.Add(e.at, "environment %q skips every source", e.name)
 	}
 	return out
 }
@@ -162,36 +141,36 @@ func (e environment) sources(all []source, p *problems) []source {
 // source returns a source as it is in the environment.
 func (e environment) source(s source, several bool) source {
 	made := source{name: e.name + "/" + s.name, of: s.name, at: s.at, values: maps.Clone(s.values)}
-	set := func(key, scalar string) { made.values[key] = &value{kind: text, scalar: scalar} }
+	set := func(key, scalar string) { made.values[key] = &document.Value{Kind: document.Text, Scalar: scalar} }
 	set("name", made.name)
 	set("environment", e.name)
 	set("folder", e.name)
 	if several {
 		set("folder", made.name)
 	}
-	over := e.over[s.name].value
-	if path := over.get("path"); path != nil {
+	changes := e.over[s.name].Value
+	if path := changes.Get("path"); path != nil {
 		made.values["path"] = path
 	}
-	if options := over.get("options"); options != nil {
-		made.values["options"] = made.values["options"].over(options)
+	if options := changes.Get("options"); options != nil {
+		made.values["options"] = over(made.values["options"], options)
 	}
 	return made
 }
 
-// over returns the mapping with the keys of another set; null removes one. v may be nil.
-func (v *value) over(changes *value) *value {
+// over returns a mapping, which may be nil, with the keys of another set; null removes one.
+func over(v, changes *document.Value) *document.Value {
 	out := *changes
-	out.fields = nil
+	out.Fields = nil
 	if v != nil {
-		out.fields = slices.Clone(v.fields)
+		out.Fields = slices.Clone(v.Fields)
 	}
-	for _, f := range changes.fields {
-		if f.value.kind != null {
-			out.fields = out.with(f).fields
+	for _, f := range changes.Fields {
+		if f.Value.Kind != document.Null {
+			out.Fields = out.With(f).Fields
 			continue
 		}
-		out.fields = slices.DeleteFunc(out.fields, func(have field) bool { return have.key == f.key })
+		out.Fields = slices.DeleteFunc(out.Fields, func(have document.Field) bool { return have.Key == f.Key })
 	}
 	return &out
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/taped-dev/tape/engine"
-	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/document"
 )
 
 // Every error has a position. The body begins in line 3.
@@ -28,7 +28,7 @@ func TestErrors(t *testing.T) {
 		{"key that is a list", "sources: [{[x]: x}]", nil, "tape.yaml:3:12: a key must be a string"},
 		{"custom tag", "sources: [{path: !foo x}]", nil, "tape.yaml:3:18: a value of type !foo is not supported"},
 		{"no number", "sources: [{path: x, options: {a: .inf}}]", nil, "tape.yaml:3:34: unsupported value: +Inf"},
-		{"second document", "---\na: b", nil, "tape.yaml:3:1: a second document begins here; a pipeline file has only one"},
+		{"second document", "---\na: b", nil, "tape.yaml:3:1: a second document begins here; a file has only one"},
 		{"undefined anchor", "sources: *a", nil, "tape.yaml: unknown anchor 'a' referenced"},
 		{"bomb", "nodes:\n  a: &a [" + strings.Repeat("x,", 99) + "x]\n  b: &b [" + strings.Repeat("*a,", 99) + "x]\n  c: [" + strings.Repeat("*b,", 99) + "x]", nil, "tape.yaml:4:22: the file expands to more than 100000 values"},
 
@@ -38,48 +38,48 @@ func TestErrors(t *testing.T) {
 		{"unknown key of images", "sources: [{path: x}]\nimages:\n  platfrom: linux/amd64", nil, `tape.yaml:5:3: unknown key "platfrom" (did you mean "platform"?)`},
 		{"unknown key of a source", "sources:\n  - path: x\n    opitons: {}", nil, `tape.yaml:5:5: unknown key "opitons" (did you mean "options"?)`},
 		{"unknown key of a node", "nodes:\n  scan:\n    input: {}", nil, `tape.yaml:5:5: unknown key "input" (did you mean "inputs"?)`},
-		{"sources is a mapping", "sources: {path: x}", nil, `tape.yaml:3:10: "sources" must be a list, not a mapping`},
-		{"source is text", "sources: [web]", nil, "tape.yaml:3:11: a source must be a mapping, not a string"},
-		{"images is a list", "images: [a]", nil, `tape.yaml:3:9: "images" must be a mapping, not a list`},
-		{"nodes is a list", "nodes: [a]", nil, `tape.yaml:3:8: "nodes" must be a mapping, not a list`},
-		{"node is a list", "nodes: {scan: []}", nil, `tape.yaml:3:15: node "scan" must be a mapping, not a list`},
-		{"node name", "nodes: {'a b': {}}", nil, `tape.yaml:3:9: node name "a b" must consist of letters, digits, -, _, / and dots`},
-		{"uses is a list", "nodes: {scan: {uses: []}}", nil, `tape.yaml:3:22: "uses" must be a string, not a list`},
-		{"each", "nodes: {scan: {each: image}}", nil, `tape.yaml:3:22: "each" must be source`},
-		{"inputs is text", "nodes: {scan: {inputs: render}}", nil, `tape.yaml:3:24: "inputs" must be a mapping, not a string`},
-		{"input is no reference", "nodes: {scan: {inputs: {manifests: render}}}", nil, `tape.yaml:3:36: input "manifests" must have the form node.output`},
-		{"input key", "nodes: {scan: {inputs: {manifests: {'A/b': c.d}}}}", nil, `tape.yaml:3:37: key "A/b" of input "manifests" must consist of letters, digits, -, _, / and dots`},
-		{"with is text", "nodes: {scan: {with: x}}", nil, `tape.yaml:3:22: "with" must be a mapping, not a string`},
-		{"several", "sorces: []\nnodes: []\nouput: {}", nil, "tape.yaml:3:1: unknown key \"sorces\" (did you mean \"sources\"?)\ntape.yaml:4:8: \"nodes\" must be a mapping, not a list\ntape.yaml:5:1: unknown key \"ouput\" (did you mean \"output\"?)"},
+		{"sources is a mapping", "sources: {path: x}", nil, `tape.yaml:3:10: sources must be a list, not a mapping`},
+		{"source is text", "sources: [web]", nil, "tape.yaml:3:11: sources[0] must be a mapping, not a string"},
+		{"images is a list", "images: [a]", nil, `tape.yaml:3:9: images must be a mapping, not a list`},
+		{"nodes is a list", "nodes: [a]", nil, `tape.yaml:3:8: nodes must be a mapping, not a list`},
+		{"node is a list", "nodes: {scan: []}", nil, `tape.yaml:3:15: nodes.scan must be a mapping, not a list`},
+		{"node name", "nodes: {'a b': {}}", nil, `tape.yaml:3:9: nodes has the key "a b": the name of a node must consist of letters, digits, -, _, / and dots`},
+		{"uses is a list", "nodes: {scan: {uses: []}}", nil, `tape.yaml:3:22: nodes.scan.uses must be a string, not a list`},
+		{"each", "nodes: {scan: {each: image}}", nil, `tape.yaml:3:22: nodes.scan.each is "image", want source`},
+		{"inputs is text", "nodes: {scan: {inputs: render}}", nil, `tape.yaml:3:24: nodes.scan.inputs must be a mapping, not a string`},
+		{"input is no reference", "nodes: {scan: {inputs: {manifests: render}}}", nil, `tape.yaml:3:36: nodes.scan.inputs.manifests is "render": want node.output`},
+		{"input key", "nodes: {scan: {inputs: {manifests: {'A/b': c.d}}}}", nil, `tape.yaml:3:37: nodes.scan.inputs.manifests has the key "A/b": a key must consist of letters, digits, -, _, / and dots`},
+		{"with is text", "nodes: {scan: {with: x}}", nil, `tape.yaml:3:22: nodes.scan.with must be a mapping, not a string`},
+		{"several", "sorces: []\nnodes: []\nouput: {}", nil, "tape.yaml:3:1: unknown key \"sorces\" (did you mean \"sources\"?)\ntape.yaml:4:8: nodes must be a mapping, not a list\ntape.yaml:5:1: unknown key \"ouput\" (did you mean \"output\"?)"},
 
 		// sources
 		{"no sources", "images: {}", nil, "tape.yaml:1:1: the pipeline has no sources"},
 		{"empty sources", "sources: []", nil, "tape.yaml:3:10: the pipeline has no sources"},
-		{"no path", "sources: [{name: web}]", nil, "tape.yaml:3:11: a source needs a path"},
-		{"empty path", "sources: [{path: ''}]", nil, "tape.yaml:3:11: a source needs a path"},
-		{"path is a number", "sources: [{path: 7}]", nil, `tape.yaml:3:18: "path" must be a string, not an integer`},
-		{"options is a list", "sources: [{path: x, options: [a]}]", nil, `tape.yaml:3:30: "options" must be a mapping, not a list`},
+		{"no path", "sources: [{name: web}]", nil, `tape.yaml:3:11: sources[0] needs "path"`},
+		{"empty path", "sources: [{path: ''}]", nil, `tape.yaml:3:18: sources[0].path is empty`},
+		{"path is a number", "sources: [{path: 7}]", nil, `tape.yaml:3:18: sources[0].path must be a string, not an integer: write it in quotes`},
+		{"options is a list", "sources: [{path: x, options: [a]}]", nil, `tape.yaml:3:30: sources[0].options must be a mapping, not a list`},
 		{"source name", "sources: [{path: x, name: a/b}]", nil, `tape.yaml:3:27: source name "a/b" must consist of letters, digits, -, _ and dots`},
 		{"source name from path", "sources: [{path: 'a b'}]", nil, `tape.yaml:3:18: source name "a b" must consist of letters, digits, -, _ and dots`},
 		{"duplicate source", "sources:\n  - {path: a/web}\n  - {path: b/web}", nil, `tape.yaml:5:12: source "web" already exists in line 4; give them different names`},
-		{"interpreter is a path", "sources: [{path: x, interpreter: ./bin/helm}]", nil, `tape.yaml:3:34: interpreter "./bin/helm" is a path: a pipeline names an installed interpreter, and cannot choose what runs`},
-		{"interpreter is a Windows path", `sources: [{path: x, interpreter: bin\helm}]`, nil, `tape.yaml:3:34: interpreter "bin\\helm" is a path: a pipeline names an installed interpreter, and cannot choose what runs`},
-		{"interpreter is hidden", "sources: [{path: x, interpreter: .helm}]", nil, `tape.yaml:3:34: interpreter ".helm" is a path: a pipeline names an installed interpreter, and cannot choose what runs`},
-		{"interpreter is a file", "sources: [{path: x, interpreter: helm.exe}]", nil, `tape.yaml:3:34: interpreter "helm.exe" is the name of a file: a pipeline names an installed interpreter, and cannot choose what runs`},
-		{"interpreter is a command", "sources: [{path: x, interpreter: sh -c id}]", nil, `tape.yaml:3:34: interpreter "sh -c id" is a command: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter is a path", "sources: [{path: x, interpreter: ./bin/helm}]", nil, `tape.yaml:3:34: interpreter "./bin/helm" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter is a Windows path", `sources: [{path: x, interpreter: bin\helm}]`, nil, `tape.yaml:3:34: interpreter "bin\\helm" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter is hidden", "sources: [{path: x, interpreter: .helm}]", nil, `tape.yaml:3:34: interpreter ".helm" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter is a file", "sources: [{path: x, interpreter: helm.exe}]", nil, `tape.yaml:3:34: interpreter "helm.exe" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter is a command", "sources: [{path: x, interpreter: sh -c id}]", nil, `tape.yaml:3:34: interpreter "sh -c id" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
 		{"interpreter is a binary", "sources: [{path: x, interpreter: tape-interpreter-helm}]", nil, `tape.yaml:3:34: interpreter "tape-interpreter-helm" is the name of an executable; write "helm"`},
-		{"interpreter is no name", "sources: [{path: x, interpreter: Helm}]", nil, `tape.yaml:3:34: interpreter "Helm" is not a valid name: want lower-case letters, digits and dashes`},
-		{"interpreter from an argument", "args: {i: /bin/sh}\nsources:\n  - path: x\n    interpreter: ${i}", nil, `tape.yaml:3:11: interpreter "/bin/sh" is a path: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter is no name", "sources: [{path: x, interpreter: Helm}]", nil, `tape.yaml:3:34: interpreter "Helm" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
+		{"interpreter from an argument", "args: {i: /bin/sh}\nsources:\n  - path: x\n    interpreter: ${i}", nil, `tape.yaml:3:11: interpreter "/bin/sh" is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs`},
 
 		// arguments
-		{"args is a list", "args: [a]", nil, `tape.yaml:3:7: "args" must be a mapping, not a list`},
-		{"arg name", "args: {a.b: x}", nil, `tape.yaml:3:8: argument name "a.b" must consist of letters, digits, - and _, and begin with a letter`},
-		{"arg is a list", "args: {a: [x]}", nil, `tape.yaml:3:11: argument "a" is a list, want its default or a mapping of type, default and help`},
-		{"arg type", "args: {a: {type: int}}", nil, `tape.yaml:3:18: type "int" of argument "a" is not one of string, integer, number, boolean`},
+		{"args is a list", "args: [a]", nil, `tape.yaml:3:7: args must be a mapping, not a list`},
+		{"arg name", "args: {a.b: x}", nil, `tape.yaml:3:8: args has the key "a.b": the name of an argument must consist of letters, digits, - and _, and begin with a letter`},
+		{"arg is a list", "args: {a: [x]}", nil, `tape.yaml:3:11: args.a: want its default, or a mapping of type, default and help`},
+		{"arg type", "args: {a: {type: int}}", nil, `tape.yaml:3:18: args.a.type is "int", want string or integer or number or boolean`},
 		{"arg key", "args: {a: {tpye: integer}}", nil, `tape.yaml:3:12: unknown key "tpye" (did you mean "type"?)`},
-		{"arg help", "args: {a: {help: 7}}", nil, `tape.yaml:3:18: "help" must be a string, not an integer`},
+		{"arg help", "args: {a: {help: 7}}", nil, `tape.yaml:3:18: args.a.help must be a string, not an integer: write it in quotes`},
 		{"arg default", "args: {a: {type: boolean, default: 'true'}}", nil, `tape.yaml:3:36: the default of argument "a" is a string, but its type is boolean`},
-		{"arg default is a list", "args: {a: {default: []}}", nil, `tape.yaml:3:21: the default of argument "a" is a list, want a string, number or boolean`},
+		{"arg default is a list", "args: {a: {default: []}}", nil, `tape.yaml:3:21: args.a.default must be a boolean or a number or a string, not a list`},
 		{"arg without value", "args:\n  tag: {type: string}\nsources: [{path: x}]", nil, `tape.yaml:4:3: argument "tag" has no default; give tag a value`},
 		{"arg not defined", "args: {tag: v1}\nsources:\n  - path: x\n    options: {a: ['b${tga}']}", nil, `tape.yaml:6:19: argument "tga" is not defined (did you mean "tag"?)`},
 		{"arg not defined in a node", "sources: [{path: x}]\nnodes:\n  scan:\n    with:\n      depth: ${depth}", nil, `tape.yaml:7:14: argument "depth" is not defined`},
@@ -115,10 +115,10 @@ func TestErrors(t *testing.T) {
 		{"option of a node", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  scan:\n    with: {dept: 4}", nil, `tape.yaml:7:12: scan has no option "dept" (did you mean "depth"?)`},
 		{"option of a nested value", "sources: [{path: x}]\noutput: {image: x}\nimages:\n  fields:\n    - kind: Pump\n      pth: /a", nil, `tape.yaml:8:7: fields[0] of scan has no option "pth" (did you mean "path"?)`},
 		{"missing in a nested value", "sources: [{path: x}]\noutput: {image: x}\nimages:\n  fields:\n    - path: /a", nil, `tape.yaml:7:7: fields[0] of scan needs "kind"`},
-		{"option of a wrong type", "sources: [{path: x}]\noutput: {image: x}\nimages:\n  fields: all", nil, "tape.yaml:6:11: option fields of scan is a string, want a list"},
-		{"nested option of a wrong type", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  scan:\n    with:\n      when: {a.b: 7}", nil, "tape.yaml:8:19: option when.a.b of scan is a number, want a string"},
+		{"option of a wrong type", "sources: [{path: x}]\noutput: {image: x}\nimages:\n  fields: all", nil, "tape.yaml:6:11: option fields of scan must be a list, not a string"},
+		{"nested option of a wrong type", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  scan:\n    with:\n      when: {a.b: 7}", nil, "tape.yaml:8:19: option when.a.b of scan must be a string, not an integer: write it in quotes"},
 		{"option against a pattern", "sources: [{path: x}]\noutput: {image: x}\nimages: {platform: linux}", nil, "tape.yaml:5:20: option platform of resolve: 'linux' does not match pattern '^[a-z]+/[a-z0-9]+$'"},
-		{"option too small", "sources: [{path: x}]\noutput: {image: x}\nnodes: {scan: {with: {depth: 0}}}", nil, "tape.yaml:5:30: option depth of scan: minimum: got 0, want 1"},
+		{"option too small", "sources: [{path: x}]\noutput: {image: x}\nnodes: {scan: {with: {depth: 0}}}", nil, "tape.yaml:5:30: option depth of scan is 0, want 1 or more"},
 		{"option of a kind without", "sources: [{path: x}]\noutput: {image: x}\nnodes:\n  count:\n    inputs: {images: resolve.images}\n    with: {a: 1}", nil, `tape.yaml:8:12: count takes no options, got "a"`},
 		{"short form incomplete", "sources: [{path: x}]", nil, `tape.yaml:1:1: output.image is missing`},
 		{"section incomplete", "sources: [{path: x}]\noutput:\n  tags: [v1]", nil, `tape.yaml:5:3: output.image is missing`},
@@ -138,7 +138,7 @@ func TestErrors(t *testing.T) {
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
-			var all pipeline.Errors
+			var all document.Errors
 			if err != nil && !errors.As(err, &all) {
 				t.Errorf("error is a %T", err)
 			}
@@ -151,7 +151,7 @@ func TestHeader(t *testing.T) {
 		{"", "tape.yaml: the file is empty; write one first"},
 		{"# nothing\n", "tape.yaml: the file is empty; write one first"},
 		{"null\n", "tape.yaml: the file is empty; write one first"},
-		{"- a\n", "tape.yaml:1:1: a pipeline must be a mapping, not a list"},
+		{"- a\n", "tape.yaml:1:1: the file must be a mapping, not a list"},
 		{"sources: []\n", "tape.yaml:1:1: apiVersion is missing; want apiVersion: tape/v1\ntape.yaml:1:1: kind is missing; want kind: Pipeline"},
 		{"apiVersion: v1\nkind: Deployment\n", "tape.yaml:1:13: apiVersion is \"v1\", want tape/v1\ntape.yaml:2:7: kind is \"Deployment\", want Pipeline"},
 	}

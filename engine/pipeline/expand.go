@@ -3,26 +3,23 @@
 package pipeline
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // Expanded is a pipeline in full form: nodes with all their inputs and options.
 type Expanded struct {
 	table    *Table
-	at       position // of the file
-	root     *value
+	at       document.Position // of the file
+	root     *document.Value
 	argument lookup
 	sources  []source
 	nodes    []expandedNode
@@ -35,7 +32,7 @@ type expandedNode struct {
 	node
 	kind *kindOf
 	// told holds the options of with, but references in the place of secrets.
-	told *value
+	told *document.Value
 	// missing maps options without a value to the placeholder that would set them.
 	missing map[string]string
 }
@@ -43,7 +40,7 @@ type expandedNode struct {
 // expand merges the nodes of the file over the default pipeline, instantiates nodes for
 // the sources, fills in options and resolves inputs.
 func (e *Expanded) expand(own []node, overrides []override) error {
-	var p problems
+	var p document.Problems
 	own, single := e.splitSingle(e.table.defaults, own)
 	nodes := mergeNodes(e.table.defaults, own)
 	var flat []node
@@ -62,7 +59,7 @@ func (e *Expanded) expand(own []node, overrides []override) error {
 	for _, n := range flat {
 		kind, ok := e.table.kinds[n.uses]
 		if !ok {
-			p.add(n.usesAt, "node %q uses %q, which is not a kind of stage%s", n.name, n.uses, e.table.nearestKind(n.uses))
+			p.Add(n.usesAt, "node %q uses %q, which is not a kind of stage%s", n.name, n.uses, e.table.nearestKind(n.uses))
 			continue
 		}
 		e.nodes = append(e.nodes, e.fill(n, kind, &p))
@@ -78,7 +75,7 @@ func (e *Expanded) expand(own []node, overrides []override) error {
 	if len(p) == 0 {
 		e.checkCycles(&p)
 	}
-	return p.sorted()
+	return p.Err()
 }
 
 // splitSingle separates the nodes of a layer that change a single instance, such as
@@ -103,29 +100,29 @@ func (e *Expanded) splitSingle(nodes, layer []node) (rest, single []node) {
 }
 
 // fill substitutes the placeholders in a node's options.
-func (e *Expanded) fill(n node, kind *kindOf, p *problems) expandedNode {
+func (e *Expanded) fill(n node, kind *kindOf, p *document.Problems) expandedNode {
 	out := expandedNode{node: n, kind: kind, missing: map[string]string{}}
 	if n.with == nil {
 		return out
 	}
 	with := *n.with
-	with.fields = nil
-	for _, f := range n.with.fields {
-		filled := substitute(f.value, e.lookup(n), p)
+	with.Fields = nil
+	for _, f := range n.with.Fields {
+		filled := substitute(f.Value, e.lookup(n), p)
 		if filled == nil {
-			if m := placeholder.FindStringSubmatch(f.value.scalar); m != nil {
-				out.missing[f.key] = m[1]
+			if m := placeholder.FindStringSubmatch(f.Value.Scalar); m != nil {
+				out.missing[f.Key] = m[1]
 			}
 			continue
 		}
-		if filled.kind == null {
+		if filled.Kind == document.Null {
 			continue // removed
 		}
-		f.value = filled
-		if f.at.file == defaultFile {
-			f.at = filled.at // show the user's file, not the default pipeline
+		f.Value = filled
+		if f.At.File == defaultFile {
+			f.At = filled.At // show the user's file, not the default pipeline
 		}
-		with.fields = append(with.fields, f)
+		with.Fields = append(with.Fields, f)
 	}
 	out.with = &with
 	return out
@@ -133,9 +130,9 @@ func (e *Expanded) fill(n node, kind *kindOf, p *problems) expandedNode {
 
 // lookup returns the lookup for placeholders in the options of a node.
 func (e *Expanded) lookup(n node) lookup {
-	return func(name string) (*value, string, bool) {
+	return func(name string) (*document.Value, string, bool) {
 		section, key, dotted := strings.Cut(name, ".")
-		var v *value
+		var v *document.Value
 		switch {
 		case !dotted:
 			return e.argument(name)
@@ -152,9 +149,9 @@ func (e *Expanded) lookup(n node) lookup {
 			if _, ok := e.table.sections[section][key]; !ok {
 				return nil, "", false
 			}
-			v = e.root.get(section).get(key)
+			v = e.root.Get(section).Get(key)
 		}
-		if v != nil && v.kind == null {
+		if v != nil && v.Kind == document.Null {
 			v = nil
 		}
 		return v, "", true
@@ -162,16 +159,16 @@ func (e *Expanded) lookup(n node) lookup {
 }
 
 // override sets an option from outside the file.
-func (e *Expanded) override(o override, p *problems) {
+func (e *Expanded) override(o override, p *document.Problems) {
 	found := false
 	for i := range e.nodes {
 		if n := &e.nodes[i]; n.name == o.node || n.base == o.node {
 			found = true
-			n.with = n.with.with(field{key: o.option, value: o.value})
+			n.with = n.with.Set(o.option, o.value)
 		}
 	}
 	if !found && !e.madeForNone(o.node) {
-		p.add(position{}, "no node %q to set option %q of", o.node, o.option)
+		p.Add(document.Position{}, "no node %q to set option %q of", o.node, o.option)
 	}
 }
 
@@ -182,7 +179,7 @@ func (e *Expanded) madeForNone(name string) bool {
 
 // resolve resolves the inputs of a node and checks them against the ports of the kinds on
 // both ends.
-func (e *Expanded) resolve(n *expandedNode, p *problems) {
+func (e *Expanded) resolve(n *expandedNode, p *document.Problems) {
 	var inputs []input
 	for _, in := range n.inputs {
 		i := slices.IndexFunc(n.kind.Inputs, func(port Port) bool { return port.Name == in.name })
@@ -191,12 +188,12 @@ func (e *Expanded) resolve(n *expandedNode, p *problems) {
 			for _, port := range n.kind.Inputs {
 				names = append(names, port.Name)
 			}
-			p.add(in.at, "node %q has no input %q%s", n.name, in.name, hintOrList(in.name, names))
+			p.Add(in.at, "node %q has no input %q%s", n.name, in.name, hintOrList(in.name, names))
 			continue
 		}
 		port := n.kind.Inputs[i]
 		if in.keys && !port.Many {
-			p.add(in.at, "input %q of node %q takes one output, not several", in.name, n.name)
+			p.Add(in.at, "input %q of node %q takes one output, not several", in.name, n.name)
 			continue
 		}
 		var refs []ref
@@ -212,7 +209,7 @@ func (e *Expanded) resolve(n *expandedNode, p *problems) {
 }
 
 // resolveRef returns the node, or the instances, that a reference means.
-func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []ref {
+func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *document.Problems) []ref {
 	var found []ref
 	var base bool
 	if from := e.node(r.node); from != nil {
@@ -242,15 +239,15 @@ func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *problems) []r
 		return nil
 	case len(found) == 0:
 		names := slices.Collect(maps.Keys(e.names()))
-		p.add(r.at, "input %q of node %q refers to node %q, which does not exist%s", port.Name, n.name, r.node, nearest.Hint(r.node, slices.Values(names)))
+		p.Add(r.at, "input %q of node %q refers to node %q, which does not exist%s", port.Name, n.name, r.node, nearest.Hint(r.node, slices.Values(names)))
 		return nil
 	case len(found) > 1 && (!port.Many || r.key != ""):
-		p.add(r.at, "input %q of node %q takes one output, but node %q exists for %d sources: name one of them, such as %s", port.Name, n.name, r.node, len(found), found[0])
+		p.Add(r.at, "input %q of node %q takes one output, but node %q exists for %d sources: name one of them, such as %s", port.Name, n.name, r.node, len(found), found[0])
 		return nil
 	}
 	for _, f := range found {
 		if outputs := e.node(f.node).kind.Outputs; !slices.Contains(outputs, f.output) {
-			p.add(r.at, "input %q of node %q refers to output %q of node %q, which does not exist%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
+			p.Add(r.at, "input %q of node %q refers to output %q of node %q, which does not exist%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
 			return nil
 		}
 	}
@@ -307,7 +304,7 @@ func (e *Expanded) Outline() (*engine.Graph, error) {
 }
 
 // checkCycles reports a cycle at the position of a node in the file that is part of it.
-func (e *Expanded) checkCycles(p *problems) {
+func (e *Expanded) checkCycles(p *document.Problems) {
 	_, err := e.Outline()
 	if err == nil {
 		return
@@ -315,12 +312,12 @@ func (e *Expanded) checkCycles(p *problems) {
 	at := e.at
 	if cycle, ok := errors.AsType[*engine.CycleError](err); ok {
 		if i := slices.IndexFunc(e.nodes, func(n expandedNode) bool {
-			return slices.Contains(cycle.Nodes, n.name) && n.at.file == e.at.file
+			return slices.Contains(cycle.Nodes, n.name) && n.at.File == e.at.File
 		}); i >= 0 {
 			at = e.nodes[i].at
 		}
 	}
-	p.add(at, "%v", err)
+	p.Add(at, "%v", err)
 }
 
 // engine returns the engine's form of the node.
@@ -343,49 +340,36 @@ func (n expandedNode) engine(config json.RawMessage) engine.Node {
 
 // YAML returns the pipeline in full form. [Table.Parse] can read it.
 func (e *Expanded) YAML() ([]byte, error) {
-	mappingNode := func(pairs ...*yaml.Node) *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Content: pairs} }
-	nodes := mappingNode()
+	nodes := &document.Value{Kind: document.Mapping}
 	for _, n := range e.nodes {
-		out := mappingNode(textNode("uses"), textNode(n.uses))
-		inputs := mappingNode()
+		var inputs *document.Value
 		for _, in := range n.inputs {
-			refs := textNode(in.refs[0].String())
+			refs := document.Of(in.refs[0].String())
 			if in.keys {
-				refs = mappingNode()
+				refs = nil
 				for _, r := range in.refs {
-					refs.Content = append(refs.Content, textNode(r.key), textNode(r.String()))
+					refs = refs.Set(r.key, document.Of(r.String()))
 				}
 			}
-			inputs.Content = append(inputs.Content, textNode(in.name), refs)
+			inputs = inputs.Set(in.name, refs)
 		}
-		if len(inputs.Content) > 0 {
-			out.Content = append(out.Content, textNode("inputs"), inputs)
+		out := (*document.Value)(nil).Set("uses", document.Of(n.uses))
+		if inputs != nil {
+			out = out.Set("inputs", inputs)
 		}
-		if n.told != nil && len(n.told.fields) > 0 {
-			out.Content = append(out.Content, textNode("with"), n.told.escaped().yaml())
+		if n.told != nil && len(n.told.Fields) > 0 {
+			out = out.Set("with", escaped(n.told))
 		}
-		nodes.Content = append(nodes.Content, textNode(n.name), out)
+		nodes = nodes.Set(n.name, out)
 	}
-	var b bytes.Buffer
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	err := enc.Encode(mappingNode(
-		textNode("apiVersion"), textNode(APIVersion),
-		textNode("kind"), textNode(FileKind),
-		textNode("nodes"), nodes,
-	))
-	if err != nil {
-		return nil, fmt.Errorf("print pipeline: %w", err)
-	}
-	err = enc.Close()
-	return b.Bytes(), err
+	return header().Set("nodes", nodes).YAML()
 }
 
 // escaped returns the value with everything that looks like a placeholder escaped.
-func (v *value) escaped() *value {
-	out := v.mapped((*value).escaped)
-	if v.kind == text {
-		out.scalar = strings.ReplaceAll(v.scalar, "${", "$${")
+func escaped(v *document.Value) *document.Value {
+	out := v.Mapped(escaped)
+	if v.Kind == document.Text {
+		out.Scalar = strings.ReplaceAll(v.Scalar, "${", "$${")
 	}
 	return out
 }

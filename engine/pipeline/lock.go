@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/internal/replace"
 )
@@ -74,7 +75,11 @@ func ReadLock(file string) (*Lock, error) {
 }
 
 func parseLock(file string, data []byte) (*Lock, error) {
-	var doc lockDocument
+	var (
+		doc lockDocument
+		p   document.Problems
+		at  = document.Position{File: file}
+	)
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&doc)
@@ -89,10 +94,12 @@ func parseLock(file string, data []byte) (*Lock, error) {
 			offset = wrong.Offset
 		}
 		line := 1 + bytes.Count(data[:min(offset, int64(len(data)))], []byte("\n"))
-		return nil, newError(position{file: file, line: line}, advice.Add(errors.New(strings.TrimPrefix(err.Error(), "json: ")), advice.RenewLock))
+		p.Cause(document.Position{File: file, Line: line}, advice.Add(errors.New(strings.TrimPrefix(err.Error(), "json: ")), advice.RenewLock))
+		return nil, p.Err()
 	}
 	if doc.Version != lockVersion {
-		return nil, &Error{File: file, Message: fmt.Sprintf("the lock has version %d, this tape reads version %d", doc.Version, lockVersion)}
+		p.Add(at, "the lock has version %d, this tape reads version %d", doc.Version, lockVersion)
+		return nil, p.Err()
 	}
 	digests := map[string]digest.Digest{} // by what they are of
 	for name, dgst := range doc.Images {
@@ -106,15 +113,18 @@ func parseLock(file string, data []byte) (*Lock, error) {
 	for path, dgst := range doc.Files {
 		digests["file "+path] = dgst
 	}
-	for _, of := range slices.Sorted(maps.Keys(digests)) {
-		if err := digests[of].Validate(); err != nil {
-			return nil, &Error{File: file, Message: fmt.Sprintf("%s: %q: %v", of, digests[of], err)}
+	for of, dgst := range digests {
+		if err := dgst.Validate(); err != nil {
+			p.Add(at, "%s: %q: %v", of, dgst, err)
 		}
 	}
-	for _, uri := range slices.Sorted(maps.Keys(doc.Materials)) {
-		if !materialDigest.MatchString(doc.Materials[uri]) {
-			return nil, &Error{File: file, Message: fmt.Sprintf("material %s: %q is not a digest", uri, doc.Materials[uri])}
+	for uri, dgst := range doc.Materials {
+		if !materialDigest.MatchString(dgst) {
+			p.Add(at, "material %s: %q is not a digest", uri, dgst)
 		}
+	}
+	if err := p.Err(); err != nil {
+		return nil, err
 	}
 	return &doc.Lock, nil
 }

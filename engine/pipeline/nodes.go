@@ -3,33 +3,23 @@
 package pipeline
 
 import (
-	"cmp"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/internal/nearest"
+	"github.com/taped-dev/tape/engine/document"
 )
-
-// nodeName matches the name of a node. The part after a slash is the source that the node
-// was instantiated for.
-var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
-
-// inputKey matches a key of an input: the name of a source, or environment/source.
-var inputKey = regexp.MustCompile(`^([a-z0-9][a-z0-9-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // node is a node as written in a file.
 type node struct {
 	name string
-	at   position
+	at   document.Position
 	// uses is the kind; given reports whether the file names it.
 	uses   string
-	usesAt position
+	usesAt document.Position
 	given  bool
 	each   bool
 	inputs []input
-	with   *value // mapping, or nil
+	with   *document.Value // mapping, or nil
 	// source is the source that the node was instantiated for, base the original node.
 	source, base string
 }
@@ -37,7 +27,7 @@ type node struct {
 // input is an input of a node.
 type input struct {
 	name string
-	at   position
+	at   document.Position
 	refs []ref // one, or several by key; none: the input is removed
 	keys bool  // refs have keys
 }
@@ -45,76 +35,51 @@ type input struct {
 // ref is a reference to an output.
 type ref struct {
 	key          string
-	at           position
+	at           document.Position
 	node, output string
 }
 
 func (r ref) String() string { return r.node + "." + r.output }
 
-// readNodes reads the mapping of nodes.
-func readNodes(v *value, p *problems) []node {
-	if v == nil || !want(v, mapping, `"nodes"`, p) {
+// readNodes reads the mapping of nodes; v may be nil.
+func readNodes(v *document.Value) []node {
+	if v == nil {
 		return nil
 	}
-	var nodes []node
-	for _, f := range v.fields {
-		if !nodeName.MatchString(f.key) {
-			p.add(f.at, "node name %q must consist of letters, digits, -, _, / and dots", f.key)
-			continue
-		}
-		nodes = append(nodes, readNode(f, p))
+	nodes := make([]node, len(v.Fields))
+	for i, f := range v.Fields {
+		nodes[i] = readNode(f)
 	}
 	return nodes
 }
 
-func readNode(f field, p *problems) node {
-	n := node{name: f.key, at: f.at, uses: f.key, usesAt: f.at}
-	if f.value.kind == null || !want(f.value, mapping, fmt.Sprintf("node %q", f.key), p) {
-		return n
+func readNode(f document.Field) node {
+	n := node{name: f.Key, at: f.At, uses: f.Key, usesAt: f.At, each: f.Value.Get("each") != nil}
+	if uses := f.Value.Get("uses"); uses != nil {
+		n.uses, n.usesAt, n.given = uses.Scalar, uses.At, true
 	}
-	known(f.value, p, "uses", "each", "inputs", "with")
-	if uses := f.value.get("uses"); uses != nil && want(uses, text, `"uses"`, p) {
-		n.uses, n.usesAt, n.given = uses.scalar, uses.at, true
-	}
-	if each := f.value.get("each"); each != nil {
-		if n.each = each.kind == text && each.scalar == sourceSection; !n.each {
-			p.add(each.at, `"each" must be source`)
-		}
-	}
-	if with := f.value.get("with"); with != nil && with.kind != null && want(with, mapping, `"with"`, p) {
+	if with := f.Value.Get("with"); with != nil && with.Kind == document.Mapping {
 		n.with = with
 	}
-	if inputs := f.value.get("inputs"); inputs != nil && inputs.kind != null && want(inputs, mapping, `"inputs"`, p) {
-		for _, in := range inputs.fields {
-			n.inputs = append(n.inputs, readInput(in, p))
+	if inputs := f.Value.Get("inputs"); inputs != nil {
+		for _, in := range inputs.Fields {
+			n.inputs = append(n.inputs, readInput(in))
 		}
 	}
 	return n
 }
 
-func readInput(f field, p *problems) input {
-	in := input{name: f.key, at: f.at}
-	one := func(key string, v *value) {
-		i := strings.LastIndexByte(v.scalar, '.')
-		if v.kind != text || i < 1 || i == len(v.scalar)-1 {
-			p.add(v.at, "input %q must have the form node.output", f.key)
-			return
-		}
-		in.refs = append(in.refs, ref{key: key, at: v.at, node: v.scalar[:i], output: v.scalar[i+1:]})
+func readInput(f document.Field) input {
+	in := input{name: f.Key, at: f.At, keys: f.Value.Kind == document.Mapping}
+	add := func(key string, v *document.Value) {
+		i := strings.LastIndexByte(v.Scalar, '.')
+		in.refs = append(in.refs, ref{key: key, at: v.At, node: v.Scalar[:i], output: v.Scalar[i+1:]})
 	}
-	switch f.value.kind {
-	case null:
-	case mapping:
-		in.keys = true
-		for _, r := range f.value.fields {
-			if !inputKey.MatchString(r.key) {
-				p.add(r.at, "key %q of input %q must consist of letters, digits, -, _, / and dots", r.key, f.key)
-				continue
-			}
-			one(r.key, r.value)
-		}
-	default:
-		one("", f.value)
+	for _, r := range f.Value.Fields {
+		add(r.Key, r.Value)
+	}
+	if f.Value.Kind == document.Text {
+		add("", f.Value)
 	}
 	return in
 }
@@ -143,8 +108,8 @@ func (n node) merge(over node) node {
 		}
 	}
 	if over.with != nil {
-		for _, f := range over.with.fields {
-			n.with = n.with.with(f)
+		for _, f := range over.with.Fields {
+			n.with = n.with.With(f)
 		}
 	}
 	return n
@@ -164,20 +129,11 @@ func mergeNodes(nodes, over []node) []node {
 	return nodes
 }
 
-// want reports whether a value is of a kind, and adds a problem if it is not.
-func want(v *value, k kind, what string, p *problems) bool {
-	if v.kind != k {
-		p.add(v.at, "%s must be %s, not %s", what, k.an(), v.kind.an())
-	}
-	return v.kind == k
-}
-
-// known adds a problem for every key of a mapping that is not in keys.
-func known(v *value, p *problems, keys ...string) {
-	for _, f := range v.fields {
-		if slices.Contains(keys, f.key) {
-			continue
+// known adds a mistake for every key of a mapping that is not in keys.
+func known(v *document.Value, p *document.Problems, keys ...string) {
+	for _, f := range v.Fields {
+		if !slices.Contains(keys, f.Key) {
+			p.Unknown(f.At, f.Key, keys)
 		}
-		p.add(f.at, "unknown key %q%s", f.key, cmp.Or(nearest.Hint(f.key, slices.Values(keys)), "; want "+strings.Join(keys, ", ")))
 	}
 }

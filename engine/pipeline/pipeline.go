@@ -12,6 +12,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/nearest"
 )
 
@@ -20,7 +21,7 @@ import (
 type Pipeline struct {
 	table     *Table
 	file      string
-	root      *value // mapping
+	root      *document.Value // mapping
 	args      map[string]arg
 	overrides []override
 	// environments are those to take; none means all.
@@ -30,68 +31,52 @@ type Pipeline struct {
 // override is an option set by With.
 type override struct {
 	node, option string
-	value        *value
+	value        *document.Value
 }
 
 // New returns a pipeline without a file.
 func (t *Table) New() *Pipeline {
-	return &Pipeline{table: t, root: &value{kind: mapping}, args: map[string]arg{}}
+	return &Pipeline{table: t, root: header(), args: map[string]arg{}}
 }
 
 // Parse reads a pipeline file. file is the name for errors. The error is [Errors], with all
 // mistakes in the form of the file; those in its values are found by Expand.
 func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
-	root, err := parse(file, data)
+	root, err := document.Parse(file, data)
 	if err != nil {
 		return nil, err
 	}
+	var p document.Problems
 	if root == nil {
-		return nil, Errors{newError(position{file: file}, advice.Add(errors.New("the file is empty"), advice.WritePipeline))}
+		p.Cause(document.Position{File: file}, advice.Add(errors.New("the file is empty"), advice.WritePipeline))
+		return nil, p.Err()
 	}
-	if root.kind != mapping {
-		return nil, Errors{{File: file, Line: root.at.line, Column: root.at.column, Message: "a pipeline must be a mapping, not " + root.kind.an()}}
-	}
-	var p problems
-	for _, header := range []struct{ key, want string }{{"apiVersion", APIVersion}, {"kind", FileKind}} {
-		got := root.get(header.key)
-		switch {
-		case got == nil:
-			p.add(root.at, "%s is missing; want %s: %s", header.key, header.key, header.want)
-		case got.scalar != header.want:
-			p.add(got.at, "%s is %q, want %s", header.key, got.scalar, header.want)
-		}
-	}
+	// Check the form, which does not depend on arguments. Expand checks it again once the
+	// arguments are known.
+	form().Check(root, &p)
 	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources", "environments"}, slices.Sorted(maps.Keys(t.sections)), []string{"nodes"})...)
 	for section, keys := range t.sections {
-		if v := root.get(section); v != nil && v.kind != null && want(v, mapping, fmt.Sprintf("%q", section), &p) {
+		if v := root.Get(section); v != nil && v.Kind != document.Mapping && v.Kind != document.Null {
+			p.Add(v.At, "%s must be a mapping, not %s", section, v.Kind.An())
+		} else if v != nil {
 			known(v, &p, slices.Sorted(maps.Keys(keys))...)
 		}
 	}
-	pl := &Pipeline{table: t, file: file, root: root, args: readArgs(root.get("args"), &p)}
-	// Check their form, which does not depend on arguments. Expand reads the values again
-	// once the arguments are known.
-	readNodes(root.get("nodes"), &p)
-	if v := root.get("sources"); v != nil && want(v, list, `"sources"`, &p) {
-		for _, item := range v.items {
-			if want(item, mapping, "a source", &p) {
-				known(item, &p, "name", "path", "interpreter", "options")
-			}
-		}
-	}
-	readEnvironments(root.get("environments"), &p)
-	if err := p.sorted(); err != nil {
+	if err := p.Err(); err != nil {
 		return nil, err
 	}
-	return pl, nil
+	pl := &Pipeline{table: t, file: file, root: root, args: readArgs(root.Get("args"), &p)}
+	readEnvironments(root.Get("environments"), &p)
+	return pl, p.Err()
 }
 
 // SetSources replaces the sources of the file.
 func (p *Pipeline) SetSources(sources ...Source) error {
-	v, err := fromGo(sources)
+	v, err := document.FromGo(sources)
 	if err != nil {
 		return fmt.Errorf("set sources: %w", err)
 	}
-	p.root = p.root.with(field{key: "sources", value: v})
+	p.root = p.root.Set("sources", v)
 	return nil
 }
 
@@ -102,27 +87,27 @@ func (p *Pipeline) Set(path string, v any) error {
 	if _, ok := p.table.sections[section][key]; !ok {
 		return fmt.Errorf("%q is not a setting of a pipeline", path)
 	}
-	set, err := fromGo(v)
+	set, err := document.FromGo(v)
 	if err != nil {
 		return fmt.Errorf("set %s: %w", path, err)
 	}
-	in := p.root.get(section)
-	if in != nil && in.kind != mapping {
+	in := p.root.Get(section)
+	if in != nil && in.Kind != document.Mapping {
 		in = nil
 	}
-	if have := in.get(key); have != nil && have.kind == mapping && set.kind == mapping {
-		for _, f := range set.fields {
-			have = have.with(f)
+	if have := in.Get(key); have != nil && have.Kind == document.Mapping && set.Kind == document.Mapping {
+		for _, f := range set.Fields {
+			have = have.With(f)
 		}
 		set = have
 	}
-	p.root = p.root.with(field{key: section, value: in.with(field{key: key, value: set})})
+	p.root = p.root.Set(section, in.Set(key, set))
 	return nil
 }
 
 // With sets an option of a node, or of all instances of a node, in place of the file's.
 func (p *Pipeline) With(node, option string, v any) error {
-	set, err := fromGo(v)
+	set, err := document.FromGo(v)
 	if err != nil {
 		return fmt.Errorf("set option %s of %s: %w", option, node, err)
 	}
@@ -143,43 +128,46 @@ func (p *Pipeline) Build(ctx context.Context, args map[string]string, targets ..
 // it, and instantiates nodes for every source. args are the values of arguments by name.
 // Secrets in options are replaced by references. The error is [Errors].
 func (p *Pipeline) Expand(ctx context.Context, args map[string]string) (*Expanded, error) {
-	var problems problems
+	var problems document.Problems
 	values := resolveArgs(p.args, args, &problems)
-	if err := problems.sorted(); err != nil {
+	if err := problems.Err(); err != nil {
 		return nil, err // uses of them would only repeat the problems
 	}
-	argument := func(name string) (*value, string, bool) {
+	argument := func(name string) (*document.Value, string, bool) {
 		v, ok := values[name]
 		return v, nearest.Hint(name, maps.Keys(values)), ok
 	}
 	root := *p.root
-	root.fields = slices.Clone(root.fields)
-	for i, f := range root.fields {
-		switch f.key {
+	root.Fields = slices.Clone(root.Fields)
+	for i, f := range root.Fields {
+		switch f.Key {
 		case "apiVersion", "kind", "args", "nodes": // nodes are filled in for each source
 			continue
 		}
-		if root.fields[i].value = substitute(f.value, argument, &problems); root.fields[i].value == nil {
-			root.fields[i].value = &value{at: f.at, kind: null}
+		if root.Fields[i].Value = substitute(f.Value, argument, &problems); root.Fields[i].Value == nil {
+			root.Fields[i].Value = &document.Value{At: f.At, Kind: document.Null}
 		}
 	}
-	if err := problems.sorted(); err != nil {
+	if len(problems) == 0 {
+		form().Check(&root, &problems)
+	}
+	if err := problems.Err(); err != nil {
 		return nil, err
 	}
-	e := &Expanded{table: p.table, at: root.at, root: &root, argument: argument}
-	e.sources = readSources(root.get("sources"), &problems)
-	environments := readEnvironments(root.get("environments"), &problems)
+	e := &Expanded{table: p.table, at: root.At, root: &root, argument: argument}
+	e.sources = readSources(root.Get("sources"), &problems)
+	environments := readEnvironments(root.Get("environments"), &problems)
 	e.sources = inEnvironments(e.sources, environments, p.environments, &problems)
 	e.partial = len(p.environments) > 0 && slices.ContainsFunc(environments, func(one environment) bool { return !slices.Contains(p.environments, one.name) })
-	own := readNodes(root.get("nodes"), &problems)
+	own := readNodes(root.Get("nodes"))
 	if len(problems) == 0 && len(e.sources) == 0 && len(own) == 0 {
 		at := e.at
-		if v := root.get("sources"); v != nil {
-			at = v.at
+		if v := root.Get("sources"); v != nil {
+			at = v.At
 		}
-		problems.add(at, "the pipeline has no sources")
+		problems.Add(at, "the pipeline has no sources")
 	}
-	if err := problems.sorted(); err != nil {
+	if err := problems.Err(); err != nil {
 		return nil, err
 	}
 	if err := e.expand(own, p.overrides); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
@@ -467,7 +468,7 @@ func TestErrorsFromCode(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	var one *pipeline.Error
+	var one *document.Error
 	if !errors.As(err, &one) || one.Line != 0 {
 		t.Errorf("error is %#v", one)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/document"
 )
 
 // conceal replaces the secrets in the options of every node by references.
@@ -24,16 +25,16 @@ func (e *Expanded) conceal(ctx context.Context) error {
 		if n.with == nil {
 			continue
 		}
-		paths := writeOnly(n.kind.schema, n.with, nil)
+		paths := n.kind.secrets(n.with)
 		if n.kind.Secrets != nil {
-			with, err := n.with.raw()
+			with, err := raw(n.with)
 			if err != nil {
 				return fmt.Errorf("options of node %q: %w", n.name, err)
 			}
 			paths = append(paths, n.kind.Secrets(ctx, with)...)
 		}
 		for _, path := range paths {
-			n.told = n.told.replaced(path, func(v *value) *value { return e.refer(n.name, path, v) })
+			n.told = n.told.Replaced(path, func(v *document.Value) *document.Value { return e.refer(n.name, path, v) })
 		}
 	}
 	return nil
@@ -41,8 +42,8 @@ func (e *Expanded) conceal(ctx context.Context) error {
 
 // refer returns a reference to replace a value with. It keeps the items and fields of the
 // value, so that errors about a part of it can be located.
-func (e *Expanded) refer(node string, path []string, v *value) *value {
-	if v.kind == null || v.kind == text && engine.IsSecret(v.scalar) {
+func (e *Expanded) refer(node string, path []string, v *document.Value) *document.Value {
+	if v.Kind == document.Null || v.Kind == document.Text && engine.IsSecret(v.Scalar) {
 		return v
 	}
 	elements := []string{node}
@@ -51,16 +52,16 @@ func (e *Expanded) refer(node string, path []string, v *value) *value {
 	}
 	name := strings.Join(elements, "/")
 	out := *v
-	out.kind = text
-	if v.kind == text {
-		e.secrets[name], out.scalar = v.scalar, string(engine.NewSecret(name))
+	out.Kind = document.Text
+	if v.Kind == document.Text {
+		e.secrets[name], out.Scalar = v.Scalar, string(engine.NewSecret(name))
 		return &out
 	}
-	data, err := json.Marshal(v.json())
+	data, err := json.Marshal(v.JSON())
 	if err != nil { // impossible: numbers are valid once parsed
 		data = []byte("null")
 	}
-	e.secrets[name], out.scalar = string(data), string(engine.NewJSONSecret(name))
+	e.secrets[name], out.Scalar = string(data), string(engine.NewJSONSecret(name))
 	return &out
 }
 
@@ -78,26 +79,34 @@ func (e *Expanded) Secrets(more engine.Secrets) engine.Secrets {
 	}
 }
 
+// secrets returns the paths of the options that the schema of the kind marks as writeOnly.
+func (k *kindOf) secrets(with *document.Value) [][]string {
+	if k.schema == nil {
+		return nil
+	}
+	return writeOnly(k.schema.Text, with, nil)
+}
+
 // writeOnly returns the paths of the values that a schema of options marks as writeOnly.
-func writeOnly(schema map[string]any, v *value, path []string) [][]string {
+func writeOnly(schema map[string]any, v *document.Value, path []string) [][]string {
 	if secret, _ := schema["writeOnly"].(bool); secret {
 		return [][]string{path}
 	}
 	var out [][]string
-	below := func(schema any, v *value, step string) {
+	below := func(schema any, v *document.Value, step string) {
 		if schema, ok := schema.(map[string]any); ok {
 			out = append(out, writeOnly(schema, v, append(slices.Clip(path), step))...)
 		}
 	}
 	properties, _ := schema["properties"].(map[string]any)
-	for _, f := range v.fields {
-		if property, ok := properties[f.key]; ok {
-			below(property, f.value, f.key)
+	for _, f := range v.Fields {
+		if property, ok := properties[f.Key]; ok {
+			below(property, f.Value, f.Key)
 		} else {
-			below(schema["additionalProperties"], f.value, f.key)
+			below(schema["additionalProperties"], f.Value, f.Key)
 		}
 	}
-	for i, item := range v.items {
+	for i, item := range v.Items {
 		below(schema["items"], item, strconv.Itoa(i))
 	}
 	return out
@@ -106,35 +115,9 @@ func writeOnly(schema map[string]any, v *value, path []string) [][]string {
 // secret reports whether the value at a path of the options is secret.
 func (n expandedNode) secret(path []string) bool {
 	found := false
-	n.told.replaced(path, func(v *value) *value {
-		found = v.kind == text && engine.IsSecret(v.scalar)
+	n.told.Replaced(path, func(v *document.Value) *document.Value {
+		found = v.Kind == document.Text && engine.IsSecret(v.Scalar)
 		return v
 	})
 	return found
-}
-
-// replaced returns the value with the part at a path replaced by fn. It is unchanged if the
-// path does not exist.
-func (v *value) replaced(path []string, fn func(*value) *value) *value {
-	if v == nil || len(path) == 0 {
-		if v == nil {
-			return nil
-		}
-		return fn(v)
-	}
-	out := *v
-	if v.kind == list {
-		if i, err := strconv.Atoi(path[0]); err == nil && i >= 0 && i < len(v.items) {
-			out.items = slices.Clone(v.items)
-			out.items[i] = v.items[i].replaced(path[1:], fn)
-		}
-		return &out
-	}
-	out.fields = slices.Clone(v.fields)
-	for i, f := range v.fields {
-		if f.key == path[0] {
-			out.fields[i].value = f.value.replaced(path[1:], fn)
-		}
-	}
-	return &out
 }

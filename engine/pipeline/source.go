@@ -4,12 +4,12 @@ package pipeline
 
 import (
 	"encoding/json"
-	"fmt"
 	"path"
 	"regexp"
 	"strings"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/engine/document"
 )
 
 // sourceSection is the prefix of placeholders for sources, and the value of "each".
@@ -40,79 +40,62 @@ var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 type source struct {
 	name   string
 	of     string // in an environment: its name in the file
-	at     position
-	values map[string]*value // by key in sourceKeys; absent if not given
+	at     document.Position
+	values map[string]*document.Value // by key in sourceKeys; absent if not given
 }
 
-// readSources reads the list of sources.
-func readSources(v *value, p *problems) []source {
-	if v == nil || !want(v, list, `"sources"`, p) {
+// readSources reads the list of sources, which may be nil.
+func readSources(v *document.Value, p *document.Problems) []source {
+	if v == nil {
 		return nil
 	}
 	var sources []source
-	for _, item := range v.items {
-		if s, ok := readSource(item, p); ok {
-			sources = append(sources, s)
-		}
-	}
-	first := map[string]position{}
-	for _, s := range sources {
-		if at, twice := first[s.name]; twice {
-			if at.line > 0 {
-				p.add(s.at, "source %q already exists in line %d; give them different names", s.name, at.line)
-			} else {
-				p.add(s.at, "two sources are called %q and would share a folder; name them in a pipeline file", s.name)
-			}
-			continue
+	first := map[string]document.Position{}
+	for _, item := range v.Items {
+		s := readSource(item, p)
+		at, twice := first[s.name]
+		switch {
+		case twice && at.Line > 0:
+			p.Add(s.at, "source %q already exists in line %d; give them different names", s.name, at.Line)
+		case twice:
+			p.Add(s.at, "two sources are called %q and would share a folder; name them in a pipeline file", s.name)
 		}
 		first[s.name] = s.at
-		if len(sources) > 1 {
+		if len(v.Items) > 1 {
 			s.values["folder"] = s.values["name"]
 		}
+		sources = append(sources, s)
 	}
 	return sources
 }
 
-func readSource(v *value, p *problems) (source, bool) {
-	s := source{at: v.at, values: map[string]*value{}}
-	if !want(v, mapping, "a source", p) {
-		return s, false
-	}
-	known(v, p, "name", "path", "interpreter", "options")
-	ok := true
-	for key, k := range map[string]kind{"name": text, "path": text, "interpreter": text, "options": mapping} {
-		if given := v.get(key); given != nil && given.kind != null {
-			if want(given, k, fmt.Sprintf("%q", key), p) {
-				s.values[key] = given
-			} else {
-				ok = false
-			}
+func readSource(v *document.Value, p *document.Problems) source {
+	s := source{values: map[string]*document.Value{}}
+	for _, f := range v.Fields {
+		if f.Value.Kind != document.Null {
+			s.values[f.Key] = f.Value
 		}
-	}
-	where := s.values["path"]
-	if !ok {
-		return s, false
-	}
-	if where == nil || where.scalar == "" {
-		p.add(v.at, "a source needs a path")
-		return s, false
 	}
 	name := s.values["name"]
 	if name == nil {
-		name = &value{at: where.at, kind: text, scalar: nameOf(where.scalar)}
+		where := s.values["path"]
+		name = &document.Value{At: where.At, Kind: document.Text, Scalar: nameOf(where.Scalar)}
 		s.values["name"] = name
 	}
-	if !sourceName.MatchString(name.scalar) {
-		p.add(name.at, "source name %q must consist of letters, digits, -, _ and dots", name.scalar)
-		return s, false
+	if !sourceName.MatchString(name.Scalar) {
+		p.Add(name.At, "source name %q must consist of letters, digits, -, _ and dots", name.Scalar)
 	}
-	s.name, s.at = name.scalar, name.at
+	s.name, s.at = name.Scalar, name.At
 	if i := s.values["interpreter"]; i != nil {
-		if reason := refuseInterpreter(i.scalar); reason != "" {
-			p.add(i.at, "interpreter %q %s", i.scalar, reason)
+		// A file that is part of a repository must not choose what runs on the machine.
+		switch short, program := strings.CutPrefix(i.Scalar, "tape-interpreter-"); {
+		case !interpreterName.MatchString(i.Scalar):
+			p.Add(i.At, "interpreter %q is not a name of lower-case letters, digits and dashes: a pipeline names an installed interpreter, and cannot choose what runs", i.Scalar)
+		case program:
+			p.Add(i.At, "interpreter %q is the name of an executable; write %q", i.Scalar, short)
 		}
 	}
-	return s, true
+	return s
 }
 
 // nameOf returns the last element of a path. For a reference it leaves out tag, digest and
@@ -135,23 +118,3 @@ func nameOf(where string) string {
 
 // interpreterName matches the name of an interpreter.
 var interpreterName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-
-// refuseInterpreter returns why a name is not allowed in a pipeline file, or "". A file
-// that is part of a repository must not choose what runs on the machine.
-func refuseInterpreter(name string) string {
-	const cannot = ": a pipeline names an installed interpreter, and cannot choose what runs"
-	switch {
-	case interpreterName.MatchString(name):
-		if short, long := strings.CutPrefix(name, "tape-interpreter-"); long {
-			return fmt.Sprintf("is the name of an executable; write %q", short)
-		}
-		return ""
-	case strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, "."):
-		return "is a path" + cannot
-	case strings.Contains(name, "."):
-		return "is the name of a file" + cannot
-	case strings.ContainsAny(name, " \t\n"):
-		return "is a command" + cannot
-	}
-	return "is not a valid name: want lower-case letters, digits and dashes"
-}

@@ -4,6 +4,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/taped-dev/tape/engine/document"
 )
 
 // The header of a pipeline file.
@@ -36,8 +37,7 @@ type Table struct {
 // kindOf is a Kind with its compiled schema.
 type kindOf struct {
 	Kind
-	schema   map[string]any // of `with`; nil means no options
-	compiled *jsonschema.Schema
+	schema *document.Schema // of `with`; nil means no options
 }
 
 // option is an option of a kind.
@@ -56,7 +56,7 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 // for many tables. The zero value is ready to use; its methods may be called concurrently.
 type Schemas struct {
 	ready    sync.Map // of func() (*kindOf, error), by name and the schema's text
-	defaults sync.Map // of func() (*value, error), by their text
+	defaults sync.Map // of func() (*document.Value, error), by their text
 }
 
 // NewTable is [NewTable] with the schemas that s keeps.
@@ -79,22 +79,32 @@ func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 	if root == nil {
 		return t, nil
 	}
-	var p problems
+	var p document.Problems
 	known(root, &p, "apiVersion", "kind", "nodes")
-	t.defaults = readNodes(root.get("nodes"), &p)
+	form().Check(header().Set("nodes", cmp.Or(root.Get("nodes"), &document.Value{Kind: document.Mapping})), &p)
+	if err := p.Err(); err != nil {
+		return nil, err
+	}
+	t.defaults = readNodes(root.Get("nodes"))
 	for _, n := range t.defaults {
 		if _, ok := t.kinds[n.uses]; !ok {
-			p.add(n.usesAt, "node %q uses %q, which is not a kind of stage%s", n.name, n.uses, t.nearestKind(n.uses))
+			p.Add(n.usesAt, "node %q uses %q, which is not a kind of stage%s", n.name, n.uses, t.nearestKind(n.uses))
 		}
 		t.readSections(n, &p)
 	}
-	return t, p.sorted()
+	return t, p.Err()
+}
+
+// header returns the part of every pipeline file that identifies it.
+func header() *document.Value {
+	var v *document.Value
+	return v.Set("apiVersion", document.Of(APIVersion)).Set("kind", document.Of(FileKind))
 }
 
 // parse parses a default pipeline. Values are not modified.
-func (s *Schemas) parse(defaults []byte) (*value, error) {
-	parsed, _ := s.defaults.LoadOrStore(string(defaults), sync.OnceValues(func() (*value, error) { return parse(defaultFile, defaults) }))
-	return parsed.(func() (*value, error))()
+func (s *Schemas) parse(defaults []byte) (*document.Value, error) {
+	parsed, _ := s.defaults.LoadOrStore(string(defaults), sync.OnceValues(func() (*document.Value, error) { return document.Parse(defaultFile, defaults) }))
+	return parsed.(func() (*document.Value, error))()
 }
 
 // kind returns a kind with its schema.
@@ -113,55 +123,40 @@ func (s *Schemas) kind(k Kind) (*kindOf, error) {
 }
 
 func newKind(k Kind) (*kindOf, error) {
-	if !nodeName.MatchString(k.Name) || strings.Contains(k.Name, "/") {
+	if !sourceName.MatchString(k.Name) {
 		return nil, errors.New("the name must consist of letters, digits, -, _ and dots")
 	}
 	ready := &kindOf{Kind: k}
 	if k.Schema == nil {
 		return ready, nil
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(k.Schema))
-	if err != nil {
-		return nil, fmt.Errorf("schema: %w", err)
-	}
-	var ok bool
-	if ready.schema, ok = doc.(map[string]any); !ok {
-		return nil, errors.New("the schema is not an object")
-	}
 	if bytes.Contains(k.Schema, []byte(`"$ref"`)) {
 		// It becomes part of the schema of pipeline files.
 		return nil, errors.New("the schema must not use $ref")
 	}
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft2020)
-	const name = "kind.json"
-	if err := c.AddResource(name, doc); err != nil {
-		return nil, fmt.Errorf("schema: %w", err)
-	}
-	if ready.compiled, err = c.Compile(name); err != nil {
-		return nil, fmt.Errorf("schema: %w", err)
-	}
-	return ready, nil
+	var err error
+	ready.schema, err = document.NewSchema(k.Schema)
+	return ready, err
 }
 
 // readSections records the sections and keys that a default node refers to.
-func (t *Table) readSections(n node, p *problems) {
-	note := func(v *value, fills *option) {
-		for _, m := range placeholder.FindAllStringSubmatch(v.scalar, -1) {
+func (t *Table) readSections(n node, p *document.Problems) {
+	note := func(v *document.Value, fills *option) {
+		for _, m := range placeholder.FindAllStringSubmatch(v.Scalar, -1) {
 			section, key, ok := strings.Cut(m[1], ".")
 			switch {
 			case m[0] == "$${":
 			case section == sourceSection:
 				if !n.each || !slices.Contains(sourceKeys, key) {
-					p.add(v.at, "%s: a node with each: source can use source.%s", m[0], strings.Join(sourceKeys, ", source."))
+					p.Add(v.At, "%s: a node with each: source can use source.%s", m[0], strings.Join(sourceKeys, ", source."))
 				}
 			case !ok:
-				p.add(v.at, "%s does not have the form section.key", m[0])
+				p.Add(v.At, "%s does not have the form section.key", m[0])
 			default:
 				if t.sections[section] == nil {
 					t.sections[section] = map[string]*option{}
 				}
-				if m[0] != v.scalar {
+				if m[0] != v.Scalar {
 					fills = nil
 				}
 				if t.sections[section][key] == nil {
@@ -170,32 +165,32 @@ func (t *Table) readSections(n node, p *problems) {
 			}
 		}
 	}
-	var walk func(v *value)
-	walk = func(v *value) {
+	var walk func(v *document.Value)
+	walk = func(v *document.Value) {
 		note(v, nil)
-		for _, item := range v.items {
+		for _, item := range v.Items {
 			walk(item)
 		}
-		for _, f := range v.fields {
-			walk(f.value)
+		for _, f := range v.Fields {
+			walk(f.Value)
 		}
 	}
 	if n.with == nil {
 		return
 	}
-	for _, f := range n.with.fields {
-		if f.value.kind == text {
-			note(f.value, &option{t.kinds[n.uses], f.key})
+	for _, f := range n.with.Fields {
+		if f.Value.Kind == document.Text {
+			note(f.Value, &option{t.kinds[n.uses], f.Key})
 		} else {
-			walk(f.value)
+			walk(f.Value)
 		}
 	}
 }
 
 // schema returns the schema of an option, or one that accepts anything.
 func (o *option) schema() map[string]any {
-	if o != nil && o.kind != nil {
-		properties, _ := o.kind.schema["properties"].(map[string]any)
+	if o != nil && o.kind != nil && o.kind.schema != nil {
+		properties, _ := o.kind.schema.Text["properties"].(map[string]any)
 		if schema, ok := properties[o.name].(map[string]any); ok {
 			return schema
 		}
@@ -203,10 +198,10 @@ func (o *option) schema() map[string]any {
 	return map[string]any{}
 }
 
-// raw returns the options for a stage's constructor.
-func (v *value) raw() (json.RawMessage, error) {
-	if v == nil {
+// raw returns options for a stage's constructor.
+func raw(with *document.Value) (json.RawMessage, error) {
+	if with == nil {
 		return json.RawMessage("{}"), nil
 	}
-	return json.Marshal(v.json())
+	return json.Marshal(with.JSON())
 }

@@ -19,22 +19,22 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// document is an output of the default pipeline that is a JSON document.
-type document[T any] struct {
+// result is an output of the default pipeline that is a JSON document.
+type result[T any] struct {
 	ref       engine.Ref
 	mediaType string
 }
 
 // Outputs of the default pipeline that a verb reads.
 var (
-	resolvedImages = document[images.List]{"resolve.images", images.MediaTypeList}
-	foundImages    = document[images.List]{"discover.images", images.MediaTypeList}
-	references     = document[images.Report]{"scan.references", images.MediaTypeReport}
-	edits          = document[images.Edits]{"pin.edits", images.MediaTypeEdits}
-	rootTags       = document[[]string]{"index.tags", artifact.MediaTypeTags}
-	tagReason      = document[string]{"index.reason", index.MediaTypeReason}
-	movedImages    = document[images.Moved]{"mirror.moved", images.MediaTypeMoved}
-	pushedMade     = document[push.Pushed]{"push.pushed", push.MediaType}
+	resolvedImages = result[images.List]{"resolve.images", images.MediaTypeList}
+	foundImages    = result[images.List]{"discover.images", images.MediaTypeList}
+	references     = result[images.Report]{"scan.references", images.MediaTypeReport}
+	edits          = result[images.Edits]{"pin.edits", images.MediaTypeEdits}
+	rootTags       = result[[]string]{"index.tags", artifact.MediaTypeTags}
+	tagReason      = result[string]{"index.reason", index.MediaTypeReason}
+	movedImages    = result[images.Moved]{"mirror.moved", images.MediaTypeMoved}
+	pushedMade     = result[push.Pushed]{"push.pushed", push.MediaType}
 )
 
 const (
@@ -78,7 +78,7 @@ func (m made) read(ctx context.Context, list ...reading) error {
 }
 
 // into reads the document into v.
-func (d document[T]) into(v *T) reading {
+func (d result[T]) into(v *T) reading {
 	return func(ctx context.Context, m made) error {
 		desc, err := m.Output(d.ref)
 		if err != nil {

@@ -200,8 +200,8 @@ func (m made) source(ctx context.Context, node string) (vcs.Facts, SurveyedSourc
 		facts   vcs.Facts
 		request rendering.Request
 	)
-	err := m.read(ctx, document[vcs.Facts]{engine.Ref(node + ".facts"), vcs.MediaType}.into(&facts),
-		document[rendering.Request]{engine.Ref(node + ".request"), rendering.MediaTypeRequest}.into(&request))
+	err := m.read(ctx, result[vcs.Facts]{engine.Ref(node + ".facts"), vcs.MediaType}.into(&facts),
+		result[rendering.Request]{engine.Ref(node + ".request"), rendering.MediaTypeRequest}.into(&request))
 	if err != nil {
 		return vcs.Facts{}, SurveyedSource{}, err
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
-	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/discover"
 	"github.com/taped-dev/tape/stages/images"
@@ -41,7 +41,7 @@ func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(fo
 // fromOptions turns mistakes in a pipeline that have no position in its file into a UsageError,
 // because they come from other options.
 func fromOptions(err error) error {
-	if e, ok := errors.AsType[*pipeline.Error](err); ok && e.File == "" {
+	if e, ok := errors.AsType[*document.Error](err); ok && e.File == "" {
 		return &UsageError{err}
 	}
 	return err

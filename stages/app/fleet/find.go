@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/regular"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -33,18 +33,15 @@ type Application struct {
 	// precedence.
 	Repository string   `json:"repository,omitempty"`
 	Tags       []string `json:"tags,omitempty"`
-	line       int
+	at         document.Position
 }
 
 // Find returns the applications of the fleet, sorted by name.
 func (f *File) Find(ctx context.Context) ([]Application, error) {
 	var (
 		found = map[string]Application{} // by path
-		errs  pipeline.Errors
-		wrong = func(line int, format string, args ...any) {
-			errs = append(errs, &pipeline.Error{File: f.name, Line: line, Message: fmt.Sprintf(format, args...)})
-		}
-		all = &tree{dir: f.dir}
+		wrong document.Problems
+		all   = &tree{dir: f.dir}
 	)
 	for _, p := range f.Applications {
 		glob, negated := strings.CutPrefix(path.Clean(p.Path), "!")
@@ -56,7 +53,7 @@ func (f *File) Find(ctx context.Context) ([]Application, error) {
 				}
 			}
 			if n == len(found) {
-				wrong(p.line, "!%s matches none of the applications above", glob)
+				wrong.Add(p.at, "!%s matches none of the applications above", glob)
 			}
 			continue
 		}
@@ -68,7 +65,7 @@ func (f *File) Find(ctx context.Context) ([]Application, error) {
 		for _, at := range matches {
 			a, ok, err := f.application(p, at)
 			if err != nil {
-				wrong(p.line, "%v", err)
+				wrong.Cause(p.at, err)
 			}
 			if err != nil || ok {
 				n++
@@ -78,7 +75,7 @@ func (f *File) Find(ctx context.Context) ([]Application, error) {
 			}
 		}
 		if n == 0 {
-			wrong(p.line, "%s matches no folder and no pipeline", p.Path)
+			wrong.Add(p.at, "%s matches no folder and no pipeline", p.Path)
 		}
 	}
 	out := slices.SortedFunc(maps.Values(found), func(a, b Application) int {
@@ -86,13 +83,10 @@ func (f *File) Find(ctx context.Context) ([]Application, error) {
 	})
 	for i := 1; i < len(out); i++ {
 		if a, b := out[i-1], out[i]; a.Name == b.Name {
-			wrong(b.line, "%s and %s are both named %s: give one of them as {path: %s, name: …}", a.Path, b.Path, a.Name, b.Path)
+			wrong.Add(b.at, "%s and %s are both named %s: give one of them as {path: %s, name: …}", a.Path, b.Path, a.Name, b.Path)
 		}
 	}
-	if len(errs) > 0 {
-		return nil, errs
-	}
-	return out, nil
+	return out, wrong.Err()
 }
 
 // application returns the application at a path that was matched, if there is one.
@@ -105,7 +99,7 @@ func (f *File) application(p Pattern, at string) (Application, bool, error) {
 	if err != nil {
 		return Application{}, false, fmt.Errorf("find applications: %w", err)
 	}
-	a := Application{Path: at, line: p.line}
+	a := Application{Path: at, at: p.at}
 	named := at
 	switch {
 	case info.IsDir():

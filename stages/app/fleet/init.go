@@ -69,7 +69,7 @@ func (o *InitOptions) text(found *app.Found) (string, int) {
 	slices.Sort(paths)
 	names := distinctNames(paths)
 	var b strings.Builder
-	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\napplications:\n", pipeline.APIVersion, FileKind)
+	fmt.Fprintf(&b, "apiVersion: %s\nkind: Fleet\napplications:\n", pipeline.APIVersion)
 	for _, p := range o.patterns(paths, names) {
 		b.WriteString("  - " + p + "\n")
 	}

@@ -93,8 +93,8 @@ func (k keepers) constant() keepers {
 	return k
 }
 
-// document is the name of a value under a key.
-const document = "document"
+// documentName is the name of a value under a key.
+const documentName = "document"
 
 // keyOf returns the key of a kind of document about something.
 func keyOf(kind string, about ...string) digest.Digest {
@@ -108,11 +108,11 @@ func put(ctx context.Context, k Keeper, key digest.Digest, v any) error {
 	if err != nil {
 		return err
 	}
-	return k.Put(ctx, key, map[string][]byte{document: data})
+	return k.Put(ctx, key, map[string][]byte{documentName: data})
 }
 
 // get reads a value that was put. An unreadable value counts as missing.
 func get(ctx context.Context, k Keeper, key digest.Digest, v any) bool {
 	documents, err := k.Get(ctx, key)
-	return err == nil && json.Unmarshal(documents[document], v) == nil
+	return err == nil && json.Unmarshal(documents[documentName], v) == nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 	"github.com/taped-dev/tape/engine/cache/remote"
 	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
@@ -311,7 +312,7 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	}
 	dgst := digest.FromBytes(data)
 	var keeping errgroup.Group
-	keeping.Go(func() error { return kept.Put(ctx, dgst, map[string][]byte{document: data}) })
+	keeping.Go(func() error { return kept.Put(ctx, dgst, map[string][]byte{documentName: data}) })
 	keeping.Go(func() error { return put(ctx, kept, latestKey(here), m.latest(dgst)) })
 	if err := keeping.Wait(); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
@@ -342,11 +343,11 @@ func readPlan(ctx context.Context, kept keepers, dgst digest.Digest) (*Plan, err
 	if err != nil {
 		return nil, advice.Add(fmt.Errorf("plan %s is not stored here, or no longer: %w", dgst, err), advice.MakePlan)
 	}
-	if digest.FromBytes(documents[document]) != dgst {
+	if digest.FromBytes(documents[documentName]) != dgst {
 		return nil, advice.Add(fmt.Errorf("plan %s is damaged", dgst), advice.MakePlan)
 	}
 	var p Plan
-	if err := json.Unmarshal(documents[document], &p); err != nil || p.Kind != PlanKind {
+	if err := json.Unmarshal(documents[documentName], &p); err != nil || p.Kind != PlanKind {
 		return nil, fmt.Errorf("%s is not a plan of a fleet", dgst)
 	}
 	return &p, nil
@@ -499,20 +500,17 @@ func sameSources(a, b *app.Survey) bool {
 // distinct refuses two applications with the same destination.
 func (f *File) distinct(all []Planned) error {
 	by := map[string]string{}
-	var errs pipeline.Errors
+	var wrong document.Problems
 	for _, p := range all {
 		if p.Survey == nil {
 			continue
 		}
 		if other, ok := by[p.Survey.Repository]; ok {
-			errs = append(errs, &pipeline.Error{File: f.name, Line: p.line, Message: fmt.Sprintf("%s and %s both go to %s: give each its own output", other, p.Path, p.Survey.Repository)})
+			wrong.Add(p.at, "%s and %s both go to %s: give each its own output", other, p.Path, p.Survey.Repository)
 		}
 		by[p.Survey.Repository] = p.Path
 	}
-	if errs != nil {
-		return errs
-	}
-	return nil
+	return wrong.Err()
 }
 
 // latest records the latest plan, and what the next one is compared with in addition:

@@ -13,7 +13,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
-	"github.com/taped-dev/tape/engine/pipeline"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/plugins/host"
 	"github.com/taped-dev/tape/stages/app"
@@ -62,7 +62,7 @@ func failureOf(err error) *Failure {
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
 		f.Final = false // another machine may have the interpreter
 	}
-	if at, ok := errors.AsType[*pipeline.Error](err); ok && at.File != "" {
+	if at, ok := errors.AsType[*document.Error](err); ok && at.File != "" {
 		f.File, f.Line = at.File, at.Line
 		return f
 	}
