@@ -3,7 +3,6 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -82,19 +81,20 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, cause
 	}
-	body, replayable, err := t.readBody(req)
-	if err != nil {
-		return nil, err
-	}
 	if err := host.unreachable(); err != nil {
 		closeBody(req)
 		return nil, err
 	}
+	// Half an upload of a blob is worthless, and its next try is another upload.
+	replayable := req.Body == nil || req.Body == http.NoBody || t.tokens || isManifest(req)
 	var waited time.Duration // because the registry asked for it
 	for try := 1; ; try++ {
 		attempt := req.Clone(ctx)
-		if body != nil {
-			attempt.Body = io.NopCloser(bytes.NewReader(body))
+		if try > 1 && req.GetBody != nil {
+			var err error
+			if attempt.Body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
 		}
 		if isManifest(req) && req.Method != http.MethodPut {
 			attempt.Header.Set("Accept", accepted)
@@ -216,23 +216,6 @@ func (t *transport) turn(req *http.Request, host *host) (release func(), err err
 		return nil, err
 	}
 	return release, nil
-}
-
-// readBody makes the body of a request replayable, except that of a blob: half an upload is
-// worthless, and its next try is another upload.
-func (t *transport) readBody(req *http.Request) (body []byte, replayable bool, err error) {
-	if req.Body == nil || req.Body == http.NoBody {
-		return nil, true, nil
-	}
-	if !t.tokens && !isManifest(req) {
-		return nil, false, nil
-	}
-	defer closeBody(req)
-	body, err = io.ReadAll(io.LimitReader(req.Body, MaxManifest+1))
-	if err == nil && int64(len(body)) != req.ContentLength {
-		err = fmt.Errorf("body of %d bytes, announced with %d: %w", len(body), req.ContentLength, io.ErrUnexpectedEOF)
-	}
-	return body, true, err
 }
 
 func isManifest(req *http.Request) bool {
