@@ -70,17 +70,19 @@ type authorizer struct {
 
 // authority is what is known about an origin that asks for authorization.
 type authority struct {
-	host       string
-	encrypted  bool // it is reached by https
-	bearer     *challenge
-	realm      *url.URL // of bearer
-	basic      bool
+	host      string
+	encrypted bool // it is reached by https
+	bearer    *challenge
+	realm     *url.URL // of bearer
+	basic     bool
+
+	// Guarded by the authorizer's lock.
 	getsTokens bool                // its token server does not accept POST
 	scopes     map[string][]string // that it asks for instead of those of the request
 	tokens     map[string]*token   // by scopes and repository
 }
 
-// token is requested by one request at a time.
+// token is requested by one request at a time. Its value is guarded by the authorizer's lock.
 type token struct {
 	turn  *semaphore.Weighted
 	value string    // "": there is none, or it was refused
@@ -106,25 +108,20 @@ func (a *authorizer) Authorize(ctx context.Context, req *http.Request) error {
 func (a *authorizer) authorization(ctx context.Context, req *http.Request) (string, error) {
 	a.mu.Lock()
 	at := a.origins[origin(req.URL)]
+	a.mu.Unlock()
 	if at == nil {
-		a.mu.Unlock()
 		return "", nil
 	}
-	seen := *at // its maps are only used under the lock
-	wanted := docker.GetTokenScopes(ctx, nil)
-	asked := at.scopes[strings.Join(wanted, " ")]
-	a.mu.Unlock()
-
-	user, secret, err := a.credentials(ctx, credentialsName(ctx, seen.host))
+	user, secret, err := a.credentials(ctx, credentialsName(ctx, at.host))
 	if err != nil {
 		return "", err
 	}
-	if seen.bearer == nil {
-		return basic(seen.host, user, secret)
+	if at.bearer == nil {
+		return basic(at.host, user, secret)
 	}
-	value, err := a.token(ctx, at, seen, wanted, asked, user, secret)
-	if err != nil && context.Cause(ctx) == nil && seen.basic && user != "" && secret != "" {
-		return basic(seen.host, user, secret)
+	value, err := a.token(ctx, at, user, secret)
+	if err != nil && context.Cause(ctx) == nil && at.basic && user != "" && secret != "" {
+		return basic(at.host, user, secret)
 	}
 	return value, err
 }
@@ -136,21 +133,26 @@ func basic(host, user, secret string) (string, error) {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret)), nil
 }
 
-// token returns the token for the wanted scopes, which a single caller requests. asked are the
-// scopes that the registry named in answer to such a request.
-func (a *authorizer) token(ctx context.Context, at *authority, seen authority, wanted, asked []string, user, secret string) (string, error) {
+// token returns the token for the scopes of a request, together with those that the registry
+// named in answer to such a request. A single caller requests it.
+func (a *authorizer) token(ctx context.Context, at *authority, user, secret string) (string, error) {
+	wanted := docker.GetTokenScopes(ctx, nil)
+	a.mu.Lock()
+	asked := at.scopes[strings.Join(wanted, " ")]
 	both := mergeScopes(wanted, asked)
-	key := strings.Join(both, " ") + " " + credentialsName(ctx, seen.host)
-	t := a.tokenOf(at, key)
-	if value := a.valid(t); value != "" {
-		return value, nil
+	key := strings.Join(both, " ") + " " + credentialsName(ctx, at.host)
+	t := at.tokens[key]
+	if t == nil {
+		t = &token{turn: semaphore.NewWeighted(1)}
+		at.tokens[key] = t
 	}
+	a.mu.Unlock()
 	if t.turn.Acquire(ctx, 1) != nil {
 		return "", context.Cause(ctx)
 	}
 	defer t.turn.Release(1)
-	if value := a.valid(t); value != "" { // of the one before
-		return value, nil
+	if value := a.valid(t); value != "" {
+		return "Bearer " + value, nil
 	}
 	var err error
 	// A token server may refuse a token for two repositories at once, or for a repository under
@@ -166,7 +168,7 @@ func (a *authorizer) token(ctx context.Context, at *authority, seen authority, w
 			value string
 			life  int
 		)
-		if value, life, err = a.fetch(ctx, at, seen, scopes, user, secret); err == nil {
+		if value, life, err = a.fetch(ctx, at, scopes, user, secret); err == nil {
 			a.mu.Lock()
 			t.value, t.until = value, expiry(life)
 			a.mu.Unlock()
@@ -179,25 +181,14 @@ func (a *authorizer) token(ctx context.Context, at *authority, seen authority, w
 	return "", err
 }
 
-func (a *authorizer) tokenOf(at *authority, key string) *token {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	t := at.tokens[key]
-	if t == nil {
-		t = &token{turn: semaphore.NewWeighted(1)}
-		at.tokens[key] = t
-	}
-	return t
-}
-
-// valid returns the token for a request, "" if a new one is needed.
+// valid returns a token, "" if a new one is needed.
 func (a *authorizer) valid(t *token) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t.value == "" || !t.until.IsZero() && !time.Now().Before(t.until) {
+	if !t.until.IsZero() && !time.Now().Before(t.until) {
 		return ""
 	}
-	return "Bearer " + t.value
+	return t.value
 }
 
 // expiry returns when a new token is requested, a little before the end of its lifetime in
@@ -211,15 +202,15 @@ func expiry(seconds int) time.Time {
 }
 
 // fetch requests a token.
-func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, scopes []string, user, secret string) (value string, life int, err error) {
-	realm := seen.realm
-	if secret != "" && seen.encrypted && realm.Scheme != "https" && !a.clear(realm.Host) {
-		return "", 0, &authError{host: seen.host, reason: fmt.Sprintf(
+func (a *authorizer) fetch(ctx context.Context, at *authority, scopes []string, user, secret string) (value string, life int, err error) {
+	realm := at.realm
+	if secret != "" && at.encrypted && realm.Scheme != "https" && !a.clear(realm.Host) {
+		return "", 0, &authError{host: at.host, reason: fmt.Sprintf(
 			"its token server %s is not encrypted: the password would be sent in the clear", realm.Host),
 			hint: hint{action: advice.AllowPlainHTTP, host: realm.Host}}
 	}
 	options := auth.TokenOptions{
-		Realm: realm.String(), Service: seen.bearer.parameters["service"],
+		Realm: realm.String(), Service: at.bearer.parameters["service"],
 		Scopes: scopes, Username: user, Secret: secret,
 	}
 	a.mu.Lock()
@@ -230,14 +221,14 @@ func (a *authorizer) fetch(ctx context.Context, at *authority, seen authority, s
 		if err == nil {
 			return resp.AccessToken, resp.ExpiresInSeconds, nil
 		}
-		if failed := tokenFailure(seen, err); !isRefusal(failed) {
+		if failed := tokenFailure(at, err); !isRefusal(failed) {
 			return "", 0, failed
 		}
 		// Many servers accept only GET, and report this in many ways.
 	}
 	resp, err := auth.FetchToken(ctx, a.client, a.header, options)
 	if err != nil {
-		return "", 0, tokenFailure(seen, err)
+		return "", 0, tokenFailure(at, err)
 	}
 	if secret != "" && !get {
 		a.mu.Lock()
@@ -301,7 +292,7 @@ func plainToken(data []byte) []byte {
 }
 
 // tokenFailure distinguishes a token server that refuses a token from one that cannot be asked.
-func tokenFailure(at authority, err error) error {
+func tokenFailure(at *authority, err error) error {
 	_, unanswered := errors.AsType[*requestError](err)
 	_, told := errors.AsType[*authError](err)
 	if unanswered || told || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
