@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -412,6 +413,29 @@ func TestPatterns(t *testing.T) {
 	} {
 		if got := matchIdentity(c.pattern, c.identity); got != c.ok {
 			t.Errorf("%q, %q: %v", c.pattern, c.identity, got)
+		}
+	}
+	const acme = "https://github.com/acme/"
+	for pattern, matching := range map[string][]string{
+		"https://github.com/acme/*": {
+			acme + "web/.github/workflows/ci.yaml@refs/heads/main", acme + "web", acme + "...", acme + "..x", acme + "a//x/", acme + "web/ci@v1", acme + "a/ci@v1", acme + "a/b/ci@v1",
+		},
+		"https://github.com/acme/*/ci@v1":  {acme + "web/ci@v1", acme + "a/ci@v1"},
+		"https://git.acme.example/*/web/*": {"https://git.acme.example/team/web/ci"},
+		"*@acme.example":                   {"dev@acme.example"},
+		"dev@acme.example":                 {"dev@acme.example"},
+		"https://github.com/acme/web":      {acme + "web"},
+	} {
+		for _, identity := range []string{
+			acme + "web/.github/workflows/ci.yaml@refs/heads/main", acme + "web", "https://git.acme.example/team/web/ci", "https://git.acme.example/team/x/web/ci", acme, "https://github.com/acme",
+			acme + "../evil/x", acme + "./x", acme + "...", acme + "..x", acme + "a/..", acme + "@x",
+			acme + "/x", acme + "a//x/", acme + "a%2fb", acme + "a?b", acme + "a#b", acme + `a\b`,
+			"https://githubXcom/acme/web", "http://github.com/acme/web", acme + "web/ci@v1", acme + "../ci@v1", "dev@acme.example", "x@dev@acme.example",
+			"dev@acme.example.evil", "@acme.example", "..@acme.example", "dev@acmeXexample", acme + "a/ci@v1", acme + "a/b/ci@v1", "prefix https://github.com/acme/web",
+		} {
+			if got := matchIdentity(pattern, identity); got != slices.Contains(matching, identity) {
+				t.Errorf("%q, %q: %v", pattern, identity, got)
+			}
 		}
 	}
 	for glob, ok := range map[string]bool{

@@ -325,29 +325,3 @@ func publicKey(a *Authority) (string, error) {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
-
-// segment is a regular expression for a segment of an identity that is neither . nor .., and
-// contains nothing that [matchIdentity] refuses.
-const segment = `(?:\.{0,2}[^./@%\\?#][^/@%\\?#]*|\.{3}[^/@%\\?#]*)`
-
-// identityExpression translates the pattern of an identity to a regular expression that matches
-// the same identities.
-func identityExpression(pattern string) string {
-	if !strings.Contains(pattern, "*") {
-		return "^" + regexp.QuoteMeta(pattern) + "$"
-	}
-	var out strings.Builder
-	out.WriteString("^")
-	parts := strings.Split(pattern, "*")
-	for i, part := range parts {
-		out.WriteString(regexp.QuoteMeta(part))
-		switch {
-		case i == len(parts)-1:
-		case i == len(parts)-2 && parts[i+1] == "":
-			out.WriteString(segment + "(?:[/@]+" + segment + ")*[/@]*")
-		default:
-			out.WriteString(segment)
-		}
-	}
-	return out.String() + "$"
-}

@@ -5,6 +5,7 @@ package trust
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,33 +60,33 @@ func plainIdentity(identity string) bool {
 
 // matchIdentity reports whether a valid pattern matches an identity.
 func matchIdentity(pattern, identity string) bool {
+	return regexp.MustCompile(identityExpression(pattern)).MatchString(identity)
+}
+
+// segment is a regular expression for a segment of an identity that is neither . nor .., and
+// has no character that [plainIdentity] refuses.
+const segment = `(?:\.{0,2}[^./@%\\?#][^/@%\\?#]*|\.{3}[^/@%\\?#]*)`
+
+// identityExpression returns the regular expression of the identities that a valid pattern matches.
+// Programs that rules are exported to use it too.
+func identityExpression(pattern string) string {
 	if !strings.Contains(pattern, "*") {
-		return pattern == identity
+		return "^" + regexp.QuoteMeta(pattern) + "$"
 	}
-	if !plainIdentity(identity) {
-		return false
+	var out strings.Builder
+	out.WriteString("^")
+	parts := strings.Split(pattern, "*")
+	for i, part := range parts {
+		out.WriteString(regexp.QuoteMeta(part))
+		switch {
+		case i == len(parts)-1:
+		case i == len(parts)-2 && parts[i+1] == "":
+			out.WriteString(segment + "(?:[/@]+" + segment + ")*[/@]*")
+		default:
+			out.WriteString(segment)
+		}
 	}
-	for {
-		before, after, more := strings.Cut(pattern, "*")
-		if !more {
-			return pattern == identity
-		}
-		rest, ok := strings.CutPrefix(identity, before)
-		if !ok || rest == "" {
-			return false
-		}
-		if after == "" {
-			return rest[0] != '/'
-		}
-		end := strings.IndexAny(rest, "/@")
-		if end < 0 {
-			end = len(rest)
-		}
-		if end == 0 {
-			return false
-		}
-		pattern, identity = after, rest[end:]
-	}
+	return out.String() + "$"
 }
 
 // checkGlob checks a glob of repositories: a name in which * matches one part between slashes,
