@@ -19,10 +19,12 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	bundlev1 "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/sign"
@@ -105,19 +107,23 @@ func (a *Authority) Statement(ctx context.Context, bundle []byte, manifest diges
 	case claim.PredicateType != predicateType:
 		return Proof{}, fmt.Errorf("the statement is a %s, not a %s", claim.PredicateType, predicateType)
 	}
-	var b sgbundle.Bundle
-	if err := b.UnmarshalJSON(bundle); err != nil {
+	var b bundlev1.Bundle
+	if err := protojson.Unmarshal(bundle, &b); err != nil {
 		return Proof{}, fmt.Errorf("read bundle: %w", err)
 	}
 	sum, err := hex.DecodeString(manifest.Encoded())
 	if err != nil {
 		return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
 	}
-	return a.entity(&b, sgverify.WithArtifactDigest(manifest.Algorithm().String(), sum))
+	return a.bundle(&b, sgverify.WithArtifactDigest(manifest.Algorithm().String(), sum))
 }
 
-// entity verifies a signature with a certificate, and then its signer.
-func (a *Authority) entity(entity sgverify.SignedEntity, of sgverify.ArtifactPolicyOption) (Proof, error) {
+// bundle verifies a signature with a certificate, and then its signer.
+func (a *Authority) bundle(b *bundlev1.Bundle, of sgverify.ArtifactPolicyOption) (Proof, error) {
+	entity, err := sgbundle.NewBundle(b)
+	if err != nil {
+		return Proof{}, fmt.Errorf("read bundle: %w", err)
+	}
 	content, err := entity.VerificationContent()
 	if err != nil {
 		return Proof{}, err

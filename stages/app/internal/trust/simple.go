@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -18,7 +17,6 @@ import (
 	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	rekorv1 "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
-	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -52,9 +50,13 @@ func (a *Authority) Simple(_ context.Context, payload []byte, annotations map[st
 			return Proof{}, fmt.Errorf("verify %s: not signed by %s", manifest, a)
 		}
 	} else {
-		entity, err := newSimple(payload, raw, annotations)
+		b, err := newBundle(annotations)
 		if err == nil {
-			proof, err = a.entity(entity, sgverify.WithArtifact(bytes.NewReader(payload)))
+			sum := sha256.Sum256(payload)
+			b.Content = &bundlev1.Bundle_MessageSignature{MessageSignature: &commonv1.MessageSignature{
+				MessageDigest: &commonv1.HashOutput{Algorithm: commonv1.HashAlgorithm_SHA2_256, Digest: sum[:]}, Signature: raw,
+			}}
+			proof, err = a.bundle(b, sgverify.WithArtifact(bytes.NewReader(payload)))
 		}
 		if err != nil {
 			return Proof{}, fmt.Errorf("verify %s: %w", manifest, err)
@@ -80,80 +82,53 @@ func (a *Authority) Simple(_ context.Context, payload []byte, annotations map[st
 	return proof, nil
 }
 
-// simple is a signature of cosign before version 3, in the form that sigstore's library reads.
-type simple struct {
-	cert    *x509.Certificate
-	content *sgbundle.MessageSignature
-	entries []*tlog.Entry
-	stamps  [][]byte
-}
-
-func newSimple(payload, signature []byte, annotations map[string]string) (*simple, error) {
-	if annotations[annotationCertificate] == "" {
-		return nil, fmt.Errorf("%w: it is signed with a key, not by an identity", errOther)
-	}
-	s := &simple{}
-	if err := s.vouch(annotations); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(payload)
-	s.content = sgbundle.NewMessageSignature(sum[:], "SHA2_256", signature)
-	return s, nil
-}
-
-// vouch reads the verification material of a signature from the annotations.
-func (s *simple) vouch(annotations map[string]string) error {
-	certs, err := cryptoutils.UnmarshalCertificatesFromPEM([]byte(annotations[annotationCertificate]))
-	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
-	}
-	if len(certs) != 1 {
-		return fmt.Errorf("there are %d certificates, not one", len(certs))
-	}
-	s.cert = certs[0]
-	if text := annotations[annotationBundle]; text != "" {
-		entry, err := logEntry(text)
-		if err != nil {
-			return fmt.Errorf("log entry: %w", err)
-		}
-		s.entries = []*tlog.Entry{entry}
-	}
-	if text := annotations[annotationTimestamp]; text != "" {
-		var stamp struct{ SignedRFC3161Timestamp []byte }
-		if err := json.Unmarshal([]byte(text), &stamp); err != nil {
-			return fmt.Errorf("timestamp: %w", err)
-		}
-		s.stamps = [][]byte{stamp.SignedRFC3161Timestamp}
-	}
-	return nil
-}
-
 // attestationBundle converts an attestation of cosign before version 3, which is a DSSE
-// envelope with its verification material in annotations of the layer, to a bundle.
+// envelope, to a bundle.
 func attestationBundle(envelope []byte, annotations map[string]string) ([]byte, error) {
 	signed := &protodsse.Envelope{}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(envelope, signed); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	material := &bundlev1.VerificationMaterial{Content: &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{}}}
-	if annotations[annotationCertificate] != "" {
-		var s simple
-		if err := s.vouch(annotations); err != nil {
-			return nil, fmt.Errorf("attestation: %w", err)
-		}
-		material.Content = &bundlev1.VerificationMaterial_Certificate{Certificate: &commonv1.X509Certificate{RawBytes: s.cert.Raw}}
-		for _, entry := range s.entries {
-			material.TlogEntries = append(material.TlogEntries, entry.TransparencyLogEntry())
-		}
-		for _, stamp := range s.stamps { // there is at most one
-			material.TimestampVerificationData = &bundlev1.TimestampVerificationData{Rfc3161Timestamps: []*commonv1.RFC3161SignedTimestamp{{SignedTimestamp: stamp}}}
-		}
+	b, err := newBundle(annotations)
+	if err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
 	}
+	b.Content = &bundlev1.Bundle_DsseEnvelope{DsseEnvelope: signed}
+	return protojson.Marshal(b)
+}
+
+// newBundle returns a bundle without content, with the verification material in annotations.
+func newBundle(annotations map[string]string) (*bundlev1.Bundle, error) {
+	material := &bundlev1.VerificationMaterial{Content: &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{}}}
 	// The first version of bundles accepts the log's promise alone.
-	return protojson.Marshal(&bundlev1.Bundle{
-		MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: material,
-		Content: &bundlev1.Bundle_DsseEnvelope{DsseEnvelope: signed},
-	})
+	b := &bundlev1.Bundle{MediaType: "application/vnd.dev.sigstore.bundle+json;version=0.1", VerificationMaterial: material}
+	if annotations[annotationCertificate] == "" {
+		return b, nil
+	}
+	certs, err := cryptoutils.UnmarshalCertificatesFromPEM([]byte(annotations[annotationCertificate]))
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	if len(certs) != 1 {
+		return nil, fmt.Errorf("there are %d certificates, not one", len(certs))
+	}
+	material.Content = &bundlev1.VerificationMaterial_Certificate{Certificate: &commonv1.X509Certificate{RawBytes: certs[0].Raw}}
+	if text := annotations[annotationBundle]; text != "" {
+		entry, err := logEntry(text)
+		if err != nil {
+			return nil, fmt.Errorf("log entry: %w", err)
+		}
+		material.TlogEntries = []*rekorv1.TransparencyLogEntry{entry.TransparencyLogEntry()}
+	}
+	if text := annotations[annotationTimestamp]; text != "" {
+		var stamp struct{ SignedRFC3161Timestamp []byte }
+		if err := json.Unmarshal([]byte(text), &stamp); err != nil {
+			return nil, fmt.Errorf("timestamp: %w", err)
+		}
+		stamps := []*commonv1.RFC3161SignedTimestamp{{SignedTimestamp: stamp.SignedRFC3161Timestamp}}
+		material.TimestampVerificationData = &bundlev1.TimestampVerificationData{Rfc3161Timestamps: stamps}
+	}
+	return b, nil
 }
 
 // logEntry parses an entry of Rekor v1 with the log's promise.
@@ -189,14 +164,4 @@ func logEntry(text string) (*tlog.Entry, error) {
 		IntegratedTime: b.Payload.IntegratedTime, CanonicalizedBody: b.Payload.Body,
 		InclusionPromise: &rekorv1.InclusionPromise{SignedEntryTimestamp: b.SignedEntryTimestamp},
 	})
-}
-
-func (s *simple) HasInclusionPromise() bool                            { return len(s.entries) > 0 }
-func (s *simple) HasInclusionProof() bool                              { return false }
-func (s *simple) SignatureContent() (sgverify.SignatureContent, error) { return s.content, nil }
-func (s *simple) Timestamps() ([][]byte, error)                        { return s.stamps, nil }
-func (s *simple) TlogEntries() ([]*tlog.Entry, error)                  { return s.entries, nil }
-func (s *simple) Version() (string, error)                             { return "v0.1", nil }
-func (s *simple) VerificationContent() (sgverify.VerificationContent, error) {
-	return sgbundle.NewCertificate(s.cert), nil
 }
