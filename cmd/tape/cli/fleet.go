@@ -262,7 +262,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 				return err
 			}
 			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(fleetGarbage)
+				defer debug.SetGCPercent(debug.SetGCPercent(fleetGarbage))
 			}
 			if o.Options, err = flags.options(cmd.Context(), a, args, max(o.Shard.Of, 1)); err != nil {
 				return err

@@ -5,6 +5,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"io"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -26,5 +28,17 @@ func TestInterrupted(t *testing.T) {
 				t.Errorf("status %d, %q on stderr, want %q; stdout %q", code, errs.String(), want, out.String())
 			}
 		})
+	}
+}
+
+// TestGarbageOfFleet checks that a program that runs a command keeps its own percentage of
+// garbage, which 'tape fleet package' changes.
+func TestGarbageOfFleet(t *testing.T) {
+	t.Setenv("GOGC", "")
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	defer debug.SetGCPercent(debug.SetGCPercent(90))
+	_ = Run(t.Context(), []string{"fleet", "package", t.TempDir()}, Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
+	if now := debug.SetGCPercent(90); now != 90 {
+		t.Errorf("the percentage became %d", now)
 	}
 }
