@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Sigstore-kms-pkcs11 signs with keys in an HSM or a token, for tape, cosign and whatever
-// else speaks sigstore's plugin protocol. A key is
+// Sigstore-kms-pkcs11 signs with keys in an HSM or a token, for tape, cosign and
+// other programs that use sigstore's plugin protocol. A key is
 //
 //	pkcs11://token=LABEL;object=LABEL
 //
-// with id=HEX in place of, or beside, object, as in RFC 7512. The library of the HSM is the
-// file that PKCS11_MODULE_PATH names, and the PIN is in PKCS11_PIN, or in the file that
-// PKCS11_PIN_FILE names. Neither is part of a key, which others may read.
+// with id=HEX instead of, or in addition to, object, as in RFC 7512. The library of the HSM is the
+// file in PKCS11_MODULE_PATH. The PIN is in PKCS11_PIN, or in the file that
+// PKCS11_PIN_FILE names. Neither is part of a key, because others may read the name of a key.
 //
-// It is a module of its own because the libraries of HSMs need cgo, and tape does not.
+// It is a separate module because the libraries of HSMs need cgo, and tape does not.
 package main
 
 import (
@@ -87,7 +87,7 @@ func serve(args []string, message io.Reader) (answer *common.PluginResp, err err
 	return &common.PluginResp{SignMessage: &common.SignMessageResp{Signature: sig}}, nil
 }
 
-// digested returns the digest of the message, or the one that the request has.
+// digested returns the digest of the message, or the digest in the request.
 func digested(request common.PluginArgs, message io.Reader) ([]byte, crypto.Hash, error) {
 	hash := request.InitOptions.HashFunc
 	if request.SignMessage != nil && request.SignMessage.SignOptions != nil {
@@ -97,7 +97,7 @@ func digested(request common.PluginArgs, message io.Reader) ([]byte, crypto.Hash
 		}
 		if o.Digest != nil && len(*o.Digest) > 0 {
 			if hash.Size() != len(*o.Digest) {
-				return nil, 0, fmt.Errorf("the digest has %d bytes, and %s has %d", len(*o.Digest), hash, hash.Size())
+				return nil, 0, fmt.Errorf("the digest has %d bytes, but %s has %d", len(*o.Digest), hash, hash.Size())
 			}
 			return *o.Digest, hash, nil
 		}
@@ -112,7 +112,7 @@ func digested(request common.PluginArgs, message io.Reader) ([]byte, crypto.Hash
 	return h.Sum(nil), hash, nil
 }
 
-// key names a key of a token.
+// key identifies a key of a token.
 type key struct {
 	token, object string
 	id            []byte

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-fleet-temporal packages the applications of a fleet with Temporal: its
-// worker runs on each machine, and tape starts the other commands.
+// Command tape-fleet-temporal packages the applications of a fleet with Temporal: its worker runs
+// on each machine, and tape starts the other commands.
 //
-// A build with stages of its own copies this file and passes their kinds to
-// [durable.Main].
+// To build it with additional stages, copy this file and pass their kinds to [durable.Main].
 package main
 
 import "github.com/taped-dev/tape/cmd/tape-fleet-temporal/durable"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tape-interpreter-plain serves the interpreter of plain manifests. tape has this
-// interpreter built in; the command is for those who want it confined as well.
+// Command tape-interpreter-plain serves the interpreter of plain manifests. tape also has this
+// interpreter built in; the command is for confining it like the others.
 package main
 
 import (

@@ -14,18 +14,18 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// Found is the content of a folder of many applications. Paths are slash-separated and relative
-// to the folder.
+// Found describes a folder of many applications. Paths are slash-separated and relative to the
+// folder.
 type Found struct {
-	// Pipelines are the folders with a pipeline of their own, sorted.
+	// Pipelines are the folders that have their own pipeline, sorted.
 	Pipelines []string
-	// Sources are the other folders and files that can be rendered as they are, sorted by path.
+	// Sources are the other folders and files that render by themselves, sorted by path.
 	Sources []Source
 	// Left lists what is not an application by itself, with the reasons.
 	Left []Left
 }
 
-// Left is something that is left out, with the reason.
+// Left lists paths that are left out, and the reason.
 type Left struct {
 	Reason string
 	Paths  []string // sorted
@@ -38,9 +38,8 @@ type FindOptions struct {
 	Dir string
 }
 
-// Find finds the applications in a folder, each of which is packaged by itself: pipelines,
-// charts, overlays and folders of manifests. Everything else that contains manifests is in
-// Left.
+// Find finds the applications in a folder: pipelines, charts, overlays and folders of manifests,
+// each of which is packaged separately. Everything else that contains manifests is in Left.
 func Find(ctx context.Context, o FindOptions) (*Found, error) {
 	f, err := o.finder(ctx, o.Dir, "the applications")
 	if err != nil {
@@ -56,7 +55,7 @@ func Find(ctx context.Context, o FindOptions) (*Found, error) {
 		return nil, err
 	}
 	if len(found.sources)+len(out.Pipelines) == 0 {
-		return nil, fmt.Errorf("there is no application in %s: no pipeline, nothing that an interpreter claims, and no manifests (.yaml, .yml, .json)", o.Dir)
+		return nil, fmt.Errorf("no application in %s: it has no pipeline, nothing that an interpreter claims, and no manifests (.yaml, .yml, .json)", o.Dir)
 	}
 	init := InitOptions{Environment: o.Environment, Dir: o.Dir}
 	sources := slices.Concat(found.sources, found.plain)
@@ -64,9 +63,9 @@ func Find(ctx context.Context, o FindOptions) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	said := map[string]bool{}
+	seen := map[string]bool{}
 	for i, s := range sources {
-		said[s.Path] = true
+		seen[s.Path] = true
 		if problems[i] != nil {
 			out.Left = append(out.Left, Left{"as it does not render by itself: " + init.reason(s, problems[i]), []string{s.Path}})
 			continue
@@ -77,11 +76,11 @@ func Find(ctx context.Context, o FindOptions) (*Found, error) {
 		}
 	}
 	slices.SortFunc(out.Sources, func(a, b Source) int { return strings.Compare(a.Path, b.Path) })
-	for _, left := range append(found.left(), leftOut{"as it is packed; name it to package it", found.packed}) {
+	for _, left := range append(found.left(), leftOut{"as it is a packed chart; name it to package it", found.packed}) {
 		var paths []string
 		for _, s := range left.all {
-			if !said[s.Path] {
-				said[s.Path] = true
+			if !seen[s.Path] {
+				seen[s.Path] = true
 				paths = append(paths, s.Path)
 			}
 		}
@@ -98,8 +97,8 @@ func hasPipeline(dir string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// pipelines returns the folders that have a pipeline, sorted. Folders inside of such a folder
-// are not searched.
+// pipelines returns the folders that have a pipeline, sorted. It does not search below such a
+// folder.
 func (f *finder) pipelines(ctx context.Context) ([]string, error) {
 	var out []string
 	err := filepath.WalkDir(f.dir, func(at string, d fs.DirEntry, err error) error {

@@ -29,22 +29,23 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// An archive of an application is what Save writes for it and nothing else. What is
-// in it has digests, down from a root that is signed; its index.json has none, and
-// container runtimes believe the names in it. So index.json is made again, of what
-// the root says, and compared. Who reads the archive here reads entries of a tar,
-// whatever program packed them; Verify vouches for the file to other programs, and
-// compares all of it.
+// An archive of an application is exactly what Save writes for it. Its blobs are addressed by
+// digest, starting from a signed root. Its index.json is not, and container runtimes trust the
+// image names in it. So tape generates index.json again from the root and compares the two.
 //
-// This is of applications alone: archives and layouts of images are anybody's, as is
-// a layout in a folder, which several programs may write to.
+// The readers in this package find entries by name, so they accept an archive that another
+// program has packed again. Verify also compares every byte of the tar, because other programs
+// may read it differently.
+//
+// This applies only to applications. Any program may write other archives and layouts, and
+// several programs may write to one layout in a folder.
 
-// refused is the error of an archive that is not what was saved.
+// refused is the error of an archive that differs from what Save writes.
 type refused struct{ error }
 
 func (r refused) Unwrap() []error { return []error{r.error, engine.ErrPolicy} }
 
-// refusal turns an error that reports a damaged or changed archive into a refusal.
+// refusal wraps an error that reports a damaged or changed archive in refused.
 func refusal(err error) error {
 	if errdefs.IsDataLoss(err) {
 		return refused{err}
@@ -61,7 +62,7 @@ func (o *opened) isArchive() bool {
 	return ok
 }
 
-// find returns the manifest that the reference names. In an archive without a tag this is its
+// find returns the manifest that the reference names. An archive without a tag stands for its
 // application, whatever else it lists.
 func (o *opened) find(ctx context.Context) (ocispec.Descriptor, error) {
 	if !o.isArchive() {
@@ -77,13 +78,13 @@ func (o *opened) find(ctx context.Context) (ocispec.Descriptor, error) {
 	}
 	desc, err := o.Resolve(ctx, version)
 	if err != nil && len(roots) > 0 {
-		// The wanted manifest may have been there and been changed.
+		// The wanted manifest may exist but have been changed.
 		err = cmp.Or(o.checkArchive(ctx, roots[0], false), err)
 	}
 	return desc, refusal(err)
 }
 
-// roots returns the applications that the layout lists, each once.
+// roots returns the applications that are listed in the layout, without duplicates.
 func (o *opened) roots(ctx context.Context) ([]ocispec.Descriptor, error) {
 	var out []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
@@ -103,8 +104,8 @@ func (o *opened) roots(ctx context.Context) ([]ocispec.Descriptor, error) {
 	return out, nil
 }
 
-// isRoot reports whether a manifest is the root of an application, of any format but the
-// original one. It is not if it is missing or damaged.
+// isRoot reports whether a manifest is the root of an application in any format except the
+// original one. It returns false if the manifest is missing or damaged.
 func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if !images.IsIndexType(desc.MediaType) || desc.Size < 0 || desc.Size > registry.MaxManifest {
 		return false, nil
@@ -122,9 +123,9 @@ func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	return descriptor.Unmarshal(data, &index) == nil && index.Annotations[artifact.AnnotationFormat] != "", nil
 }
 
-// checkArchive returns an error if an archive differs from what Save writes for the application
-// that it lists, or that was found in it; it does nothing without an application. exact also
-// checks every byte that no digest covers.
+// checkArchive returns an error if an archive differs from what Save writes for its application,
+// which is the one that it lists, or else found. It does nothing if there is no application.
+// exact also checks the bytes that no digest covers.
 func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exact bool) error {
 	if !o.isArchive() {
 		return nil
@@ -147,7 +148,7 @@ func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exa
 		return nil
 	case 1:
 	default:
-		return refused{fmt.Errorf("it holds %d applications, and an archive is of one: it is not what was saved", len(roots))}
+		return refused{fmt.Errorf("it holds %d applications, but an archive has one: it is not what was saved", len(roots))}
 	}
 	app, err := artifact.OpenRoot(ctx, o, roots[0])
 	if err != nil {
@@ -162,8 +163,9 @@ func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exa
 	return nil
 }
 
-// checkedOnce returns a function that refuses images from an archive of an application that is
-// not what was saved, because the names in it are trusted as well. Each file is checked once.
+// checkedOnce returns a function that rejects images from an archive of an application that
+// differs from what Save writes, because such an image is chosen by its name. It checks each file
+// once.
 func checkedOnce() func(context.Context, local.Place) error {
 	var (
 		mu      sync.Mutex
@@ -184,12 +186,12 @@ func checkedOnce() func(context.Context, local.Place) error {
 	}
 }
 
-// checkTaken checks the archive of an application. If it is not readable as one, the reader of
-// the image reports that.
+// checkTaken checks the archive of an application. It ignores a file that it cannot open as an
+// archive, because reading the image reports that.
 func checkTaken(ctx context.Context, ref string) (err error) {
 	l, _, err := layout.OpenReference(ctx, ref)
 	if err != nil {
-		return nil //nolint:nilerr // as said above
+		return nil //nolint:nilerr // reading the image reports it
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	o := &opened{Repository: l, layout: l}
@@ -201,13 +203,14 @@ func checkTaken(ctx context.Context, ref string) (err error) {
 		err = o.checkArchive(ctx, roots[0], false)
 	}
 	if err != nil && context.Cause(ctx) == nil {
-		// Whatever is missing, it is not an image that a registry lacks.
-		err = refused{fmt.Errorf("%s: %v", ref, err)} //nolint:errorlint // as said above
+		// The text hides the cause: something missing from the archive must not look like an
+		// image that the registry does not have.
+		err = refused{fmt.Errorf("%s: %v", ref, err)} //nolint:errorlint // on purpose
 	}
 	return err
 }
 
-// asSaved is checkArchive for one application.
+// asSaved implements checkArchive for one application.
 func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact bool) error {
 	there, err := o.layout.Blobs()
 	if err != nil {
@@ -230,7 +233,7 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 	}
 	all := want.tree.Descriptors()
 	for _, desc := range all {
-		blob, err := o.layout.Blob(ctx, desc) // which looks at its size
+		blob, err := o.layout.Blob(ctx, desc) // Blob checks the size
 		if errdefs.IsNotFound(err) {
 			err = fmt.Errorf("it is incomplete, save it again: %w", err)
 		}
@@ -261,15 +264,15 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 	}
 	file, _ := o.layout.Archive()
 	if err := plan.Check(ctx, file); err != nil {
-		return fmt.Errorf("another program packed it (%w): save it again, from the archive itself, for what other programs read to be verified", err)
+		return fmt.Errorf("another program packed it (%w): save it again from this archive, so that what other programs read is verified", err)
 	}
 	return nil
 }
 
-// maxTags bounds the tags and the platforms of an archive.
+// maxTags limits the tags and the platforms of an archive.
 const maxTags = 1000
 
-// saveAgain returns what Save would write for the application, with its index.json. Only the
+// saveAgain returns what Save would write for the application, including index.json. Only the
 // tags and platforms are taken from the archive's own index.
 func (o *opened) saveAgain(ctx context.Context, app *artifact.Application) (*saving, []byte, error) {
 	var tags []string
@@ -332,17 +335,17 @@ func sameIndex(found, want []byte) error {
 	more, missing := without(is.Manifests, should.Manifests), without(should.Manifests, is.Manifests)
 	switch {
 	case len(more) > 0:
-		return fmt.Errorf("its index.json lists %s, which the application in it does not: it is not what was saved", called(more[0]))
+		return fmt.Errorf("its index.json lists %s, which is not in the application: it is not what was saved", called(more[0]))
 	case len(missing) > 0:
 		return fmt.Errorf("its index.json does not list %s: it is not what was saved", called(missing[0]))
 	}
-	return errors.New("its index.json is written otherwise: it is not what was saved")
+	return errors.New("its index.json is encoded differently: it is not what was saved")
 }
 
-// without returns the descriptors that are not among others.
+// without returns the elements of list that are not in others.
 func without(list, others []ocispec.Descriptor) (rest []ocispec.Descriptor) {
 	key := func(desc ocispec.Descriptor) string {
-		data, _ := json.Marshal(desc) // which was decoded from JSON
+		data, _ := json.Marshal(desc) // it was decoded from JSON
 		return string(data)
 	}
 	known := map[string]bool{}
@@ -352,7 +355,7 @@ func without(list, others []ocispec.Descriptor) (rest []ocispec.Descriptor) {
 	return slices.DeleteFunc(slices.Clone(list), func(desc ocispec.Descriptor) bool { return known[key(desc)] })
 }
 
-// called describes a manifest and the name that an index.json gives it.
+// called describes a manifest and its name in index.json.
 func called(desc ocispec.Descriptor) string {
 	for _, key := range []string{images.AnnotationImageName, ocispec.AnnotationRefName} {
 		if name := desc.Annotations[key]; name != "" {
@@ -362,7 +365,8 @@ func called(desc ocispec.Descriptor) string {
 	return desc.Digest.String()
 }
 
-// readSignatures reads everything that is attached to root and content, which verifies it.
+// readSignatures reads everything that is attached to root and content. Reading verifies the
+// digests.
 func (o *opened) readSignatures(ctx context.Context, list []ocispec.Descriptor) error {
 	var tree transfer.Tree
 	if err := tree.Add(ctx, o.layout, nil, list...); err != nil {

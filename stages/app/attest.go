@@ -33,35 +33,36 @@ type AttestOptions struct {
 	Signer Signer
 	// Images also makes a summary for each image if the verification passes.
 	Images bool
-	// To is a repository for the summaries; "" attaches them beside the application.
+	// To is a repository for the summaries; if empty, they are attached to the application where
+	// it is.
 	To string
-	// Force also attaches a summary to an image whose only signature is by cosign before version
-	// 3, although cosign and others do not find such a signature beside a bundle.
+	// Force also attaches a summary to an image whose only signature was made by cosign before
+	// version 3, although cosign and other tools then no longer find that signature.
 	Force bool
-	// At is the time of the verification; zero is now. Version is tape's.
+	// At is the time of the verification; zero means now. Version is the version of tape.
 	At      time.Time
 	Version string
 }
 
-// AttestResult is the result of the verification, and the summaries of it.
+// AttestResult is the result of the verification, with its summaries.
 type AttestResult struct {
 	VerifyResult
 	Summaries []Attested `json:"summaries,omitempty"`
 }
 
-// Attested is a summary.
+// Attested describes a summary.
 type Attested struct {
-	Name    string        `json:"name"` // root, or the image's
+	Name    string        `json:"name"` // root, or the name of the image
 	Subject digest.Digest `json:"subject"`
 	// Result is PASSED or FAILED.
 	Result string `json:"result"`
-	// Digest is that of the manifest that carries it.
+	// Digest is the digest of the manifest that carries the summary.
 	Digest digest.Digest `json:"digest"`
 }
 
-// Attest verifies an application, and signs summaries of that for readers that accept them
-// instead of verifying again: one for the root, whether the verification passes or not, and, if
-// it passes and this is requested, one for each image.
+// Attest verifies an application and signs summaries of the result, for readers that accept them
+// instead of verifying again: one for the root, whether or not the verification passes, and, if
+// it passes and Images is set, one for each image.
 func Attest(ctx context.Context, o AttestOptions) (result *AttestResult, err error) {
 	switch {
 	case o.Signer == nil:
@@ -69,9 +70,9 @@ func Attest(ctx context.Context, o AttestOptions) (result *AttestResult, err err
 	case o.Trust == "":
 		return nil, usagef("a summary records the policy of the verification: a trust file is missing")
 	case o.AllowOutside:
-		return nil, usagef("a summary cannot record that images outside of the application were accepted: let the trust file decide")
+		return nil, usagef("a summary cannot record that images outside the application were accepted: let the trust file decide")
 	case o.Summary != "" || !o.SummaryIdentity.IsZero():
-		return nil, usagef("a summary is made of a verification, not of another summary")
+		return nil, usagef("a summary is made from a verification, not from another summary")
 	}
 	options, at, err := o.open(ctx)
 	if err != nil {
@@ -83,7 +84,7 @@ func Attest(ctx context.Context, o AttestOptions) (result *AttestResult, err err
 		return nil, err
 	}
 	result = &AttestResult{VerifyResult: *verified, Summaries: []Attested{}}
-	if verified.Policy == nil { // an archive in which no root is found
+	if verified.Policy == nil { // no root was found in the archive
 		return result, nil
 	}
 	if err := o.attest(ctx, at, result); err != nil {
@@ -112,7 +113,7 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	if err != nil {
 		return err
 	}
-	// Any bundle that is attached to a root counts as its signature for cosign and Flux.
+	// cosign and Flux take any bundle that is attached to a root for its signature.
 	own, err := signedBy(ctx, o.Signer, at, r.Root)
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	if err != nil && r.OK {
 		return err
 	}
-	// An application outside of a registry is judged by the rules for the repository that it was
+	// An application outside a registry is judged by the rules for the repository that it was
 	// packed for.
 	name := at.name
 	if name == "" && err == nil {
@@ -137,14 +138,14 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 		}
 	}
 	subjects := []subject{{"root", name, root}}
-	said := artifact.Summary{
+	template := artifact.Summary{
 		Verifier:     artifact.SummaryVerifier{ID: artifact.VerifierID, Version: map[string]string{"tape": cmp.Or(o.Version, "devel")}},
 		TimeVerified: stated(o.At), Policy: *r.Policy, SLSAVersion: artifact.SummaryVersion,
 		VerificationResult: artifact.SummaryFailed, VerifiedLevels: []string{artifact.SummaryFailed},
 	}
 	var images int
 	if r.OK {
-		said.VerificationResult, said.VerifiedLevels = artifact.SummaryPassed, []string{artifact.LevelUnevaluated}
+		template.VerificationResult, template.VerifiedLevels = artifact.SummaryPassed, []string{artifact.LevelUnevaluated}
 		children := app.Children(artifact.RoleImage)
 		images = len(children)
 		if o.Images {
@@ -156,7 +157,7 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 		}
 	}
 	for _, s := range subjects {
-		summary := said
+		summary := template
 		summary.ResourceURI = packageURL(s.repository, s.desc.Digest)
 		if s.name == "root" && images > 0 {
 			summary.DependencyLevels = map[string]json.Number{artifact.LevelUnevaluated: json.Number(strconv.Itoa(images))}
@@ -170,8 +171,9 @@ func (o *AttestOptions) attest(ctx context.Context, at *opened, r *AttestResult)
 	return nil
 }
 
-// images returns the images of an application as subjects. A bundle hides signatures of cosign
-// before version 3, because readers that look for bundles first find one.
+// images returns the images of an application as subjects. It checks for signatures by cosign
+// before version 3: readers that look for bundles first would no longer find them beside a
+// summary.
 func (o *AttestOptions) images(ctx context.Context, at *opened, repository string, children []ocispec.Descriptor) ([]subject, error) {
 	var out []subject
 	for _, child := range children {
@@ -209,7 +211,7 @@ func (o *AttestOptions) hides(ctx context.Context, at *opened, image digest.Dige
 	return true, nil
 }
 
-// packageURL returns the package URL of a manifest in a repository; "" if there is no
+// packageURL returns the package URL of a manifest in a repository, or "" if there is no
 // repository.
 func packageURL(repository string, manifest digest.Digest) string {
 	qualifiers := map[string]string{}

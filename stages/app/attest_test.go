@@ -357,7 +357,7 @@ func TestAttestRefuses(t *testing.T) {
 		"no key":                  {func(o *app.AttestOptions) { o.Signer = nil }, false, "a key is missing"},
 		"no policy":               {func(o *app.AttestOptions) { o.Trust, o.Key = "", a.signedApp.public }, false, "a trust file is missing"},
 		"with images outside":     {func(o *app.AttestOptions) { o.AllowOutside = true }, false, "let the trust file decide"},
-		"of a summary":            {func(o *app.AttestOptions) { o.Summary = a.public }, false, "not of another summary"},
+		"of a summary":            {func(o *app.AttestOptions) { o.Summary = a.public }, false, "not from another summary"},
 		"an archive":              {func(o *app.AttestOptions) { o.Ref = "archive:" + a.save(t) }, false, "an archive cannot be changed"},
 		"to a tag":                {func(o *app.AttestOptions) { o.To = a.ref }, false, "without tag and digest"},
 		"beside an old signature": {func(o *app.AttestOptions) { o.Images = true }, true, "would hide that signature from cosign"},

@@ -19,26 +19,27 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// CacheSettings configure where results are shared with other machines, and whose are trusted.
+// CacheSettings configure where results are shared with other machines, and whose results are
+// trusted.
 type CacheSettings struct {
-	// Repository of a registry, without tag.
+	// Repository is a repository without a tag.
 	Repository string
-	// Signer signs entries, and is trusted; nil signs nothing.
+	// Signer signs entries, and its own entries are trusted; if nil, entries are not signed.
 	Signer *Key
-	// Trust are files of public keys, one of which must have signed an entry. Without a key here
-	// and without a Signer, all entries in the repository are used.
+	// Trust lists files of public keys, one of which must have signed an entry. If there is no
+	// key here and no Signer, all entries in the repository are used.
 	Trust []string
-	// Keep is how long a result is used after it was written; 0 is [remote.DefaultKeep].
+	// Keep is how long a result is used after it was written; 0 means [remote.DefaultKeep].
 	Keep time.Duration
-	// ReadOnly writes nothing.
+	// ReadOnly disables writing.
 	ReadOnly bool
-	// Patience is how long a run waits for the cache before it continues without; 0 is
+	// Patience is how long a run waits for the cache before it continues without it; 0 means
 	// [remote.DefaultPatience].
 	Patience time.Duration
 }
 
-// OpenCache returns the cache in a repository. It sends no request. The cache serves one run,
-// and may be used by several verbs of it at once.
+// OpenCache returns the cache in a repository. It sends no request. The cache serves one run, and
+// several verbs of that run may use it concurrently.
 func (e *Environment) OpenCache(s CacheSettings) (*remote.Cache, error) {
 	repo, err := e.Registry.Repository(s.Repository)
 	if err != nil {
@@ -76,7 +77,7 @@ func ParsePercent(text string) (float64, error) {
 	return percent, nil
 }
 
-// results sets where a run keeps results, and which of them it makes again.
+// results sets where a run keeps results, and which of them it computes again.
 func (o *Options) results(run *engine.Options) {
 	if o.Store == nil {
 		return

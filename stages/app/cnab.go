@@ -33,13 +33,13 @@ type BundleOptions struct {
 	Bundle []byte
 	// Target is REPOSITORY[:TAG].
 	Target string
-	// From gives the places of images that are not in a registry, by reference or pattern.
+	// From maps references or patterns to the places of images that are not in a registry.
 	From map[string]local.Place
-	// AutoUpdate replaces digests in the bundle if a name now leads to another one. Missing
-	// digests are always filled in.
+	// AutoUpdate replaces a digest in the bundle if the name now leads to another one. Missing
+	// digests are always added.
 	AutoUpdate bool
-	// NoFallbacks fails if a registry refuses the media types of a bundle, instead of pushing it
-	// with older ones.
+	// NoFallbacks fails if a registry refuses the media types of a bundle, instead of pushing the
+	// bundle with older ones.
 	NoFallbacks bool
 }
 
@@ -52,7 +52,7 @@ type PullBundleOptions struct {
 
 // BundleResult is a bundle whose images are in a registry.
 type BundleResult struct {
-	// Ref and Digest are those of the index; "" if none was pushed.
+	// Ref and Digest identify the index; they are empty if none was pushed.
 	Ref    string        `json:"ref,omitempty"`
 	Digest digest.Digest `json:"digest,omitempty"`
 	Images []BundleImage `json:"images"`
@@ -61,14 +61,14 @@ type BundleResult struct {
 	// Relocation maps the names of images in the bundle to those in the repository.
 	Relocation map[string]string `json:"relocationMap"`
 	Moved      *transfer.Moved   `json:"moved,omitempty"`
-	// MovedTags are the tags that led to something else before; nil if none was set.
+	// MovedTags are the tags that led to something else before, nil if no tag was set.
 	MovedTags []transfer.MovedTag `json:"moved_tags,omitzero"`
 	Warnings  []string            `json:"warnings,omitempty"`
 }
 
 // BundleImage is an image of a bundle.
 type BundleImage struct {
-	Name   string        `json:"name,omitempty"` // of the component; "" is the invocation image
+	Name   string        `json:"name,omitempty"` // of the component; "" for the invocation image
 	Source string        `json:"source"`         // as the bundle names it
 	Ref    string        `json:"ref"`            // where it is now
 	Digest digest.Digest `json:"digest"`
@@ -80,8 +80,8 @@ func FixupBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
 	return o.run(ctx, "fixup", false)
 }
 
-// PushBundle is FixupBundle, and then pushes the index that cnab-to-oci writes: the bundle, and
-// all its images by digest. It is tagged when everything is there.
+// PushBundle does what FixupBundle does, then pushes the index that cnab-to-oci would write,
+// which lists the bundle and all its images by digest. It sets the tag after everything else.
 func PushBundle(ctx context.Context, o BundleOptions) (*BundleResult, error) {
 	return o.run(ctx, "push", true)
 }
@@ -92,7 +92,7 @@ type bundling struct {
 	origins    images.Origins
 	from       resolve.From
 	repository *registry.Repository
-	copier     *transfer.Copier // to it
+	copier     *transfer.Copier // into the repository
 	tag        string
 	result     *BundleResult
 }
@@ -103,7 +103,7 @@ func (o *BundleOptions) run(ctx context.Context, verb string, push bool) (*Bundl
 	}
 	to, err := parseReference(o.Target)
 	if err == nil && to.Digest != "" {
-		err = usagef("the digest of a bundle cannot be chosen: leave it out of the target")
+		err = usagef("the digest of a bundle follows from its content: leave it out of the target")
 	}
 	if err != nil {
 		return fail(err)
@@ -132,8 +132,8 @@ func (o *BundleOptions) run(ctx context.Context, verb string, push bool) (*Bundl
 	return b.result, nil
 }
 
-// fixup resolves all images before it copies one, so that a bundle that cannot be fixed up
-// copies nothing.
+// fixup resolves all images before it copies the first, so that nothing is copied if one cannot
+// be resolved.
 func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, options transfer.Options) (err error) {
 	sources := make([]images.Origin, len(b.Images))
 	found := make([]ocispec.Descriptor, len(b.Images))
@@ -174,7 +174,7 @@ func (b *bundling) fixup(ctx context.Context, replace bool, to transfer.Target, 
 	return err
 }
 
-// resolve finds an image; the tag latest is used if it has neither tag nor digest.
+// resolve finds an image. It uses the tag latest if the reference has neither tag nor digest.
 func (b *bundling) resolve(ctx context.Context, ref string) (images.Origin, ocispec.Descriptor, error) {
 	named, err := imageref.Parse(ref)
 	if err != nil {
@@ -194,7 +194,7 @@ func (b *bundling) resolve(ctx context.Context, ref string) (images.Origin, ocis
 	return source, desc, err
 }
 
-// push pushes the index, in the first dialect that the registry accepts.
+// push pushes the index in the first dialect that the registry accepts.
 func (b *bundling) push(ctx context.Context, noFallbacks bool) error {
 	dialects := cnab.Dialects()
 	for i, dialect := range dialects {
@@ -252,7 +252,7 @@ func pullBundle(ctx context.Context, client *registry.Client, ref string) (*Bund
 		return nil, err
 	}
 	if r.Version() == "" {
-		return nil, usagef("it names no tag and no digest; add one, such as %s:v1.0.0", ref)
+		return nil, usagef("it has no tag and no digest; add one, such as %s:v1.0.0", ref)
 	}
 	from, err := client.Repository(r.Name)
 	if err != nil {

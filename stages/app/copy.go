@@ -32,11 +32,12 @@ type CopyOptions struct {
 	Environment
 	// Pairs are copied concurrently.
 	Pairs []CopyPair
-	// Check walks what the targets have, instead of trusting that existing content is complete.
+	// Check checks everything that the targets have, instead of trusting that existing content is
+	// complete.
 	Check bool
-	// Immutable refuses to move a tag before anything is copied.
+	// Immutable refuses to move a tag, before anything is copied.
 	Immutable bool
-	// Trust is the file of a trust policy that the source must satisfy; "" is none.
+	// Trust is the file of a trust policy that the source must satisfy, or "" for none.
 	Trust string
 }
 
@@ -44,7 +45,7 @@ type CopyOptions struct {
 type CopyPair struct {
 	// Source is a registry reference, oci:DIR[:TAG] or archive:FILE[:TAG].
 	Source string
-	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG], by default with the source's tag, or
+	// Target is REPOSITORY[:TAG] or oci:DIR[:TAG], by default with the tag of the source, or
 	// archive:FILE for an application.
 	Target string
 }
@@ -58,15 +59,16 @@ type CopyResult struct {
 	Moved  transfer.Moved `json:"moved"`
 	// MovedTags are the tags that led to something else before, sorted.
 	MovedTags []transfer.MovedTag `json:"moved_tags"`
-	// PointsTo is the repository that the manifests name, if it is not the target.
+	// PointsTo is the repository that the manifests refer to, if it is not the target.
 	PointsTo string   `json:"pointsTo,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Copy copies applications, or other content of registries, byte for byte, with everything that
-// they name and that is attached to them, so that digests and signatures remain valid. Tags are
-// set when everything is there; existing content is not sent again. If some pairs fail, the
-// error consists of their errors ([CopyErrors]), and the results are those of the others.
+// Copy copies applications, or other content of registries, byte for byte, including everything
+// that they refer to and that is attached to them, so digests and signatures remain valid. It
+// sets tags after everything else, and does not send content that already exists. If some pairs
+// fail, the error consists of their errors ([CopyErrors]), and the results are those of the
+// others.
 func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -92,7 +94,7 @@ func Copy(ctx context.Context, o CopyOptions) ([]CopyResult, error) {
 	return done, errors.Join(errs...)
 }
 
-// check refuses sources of which one would take the tag or the archive of another.
+// check rejects pairs that would write different sources to the same tag or archive.
 func (o CopyOptions) check() error {
 	sources := map[string]string{} // by target with tag
 	for _, pair := range o.Pairs {
@@ -100,7 +102,7 @@ func (o CopyOptions) check() error {
 		if !strings.HasPrefix(to, "archive:") && tagIn(to) == "" {
 			tag := tagIn(pair.Source)
 			if tag == "" {
-				continue // known once the source is read
+				continue // known after the source is read
 			}
 			to += ":" + tag
 		}
@@ -139,7 +141,7 @@ func CopyErrors(err error) []*CopyError {
 	return out
 }
 
-// serial passes on one event at a time.
+// serial returns a function that calls events with one event at a time.
 func serial(events func(engine.Event)) func(engine.Event) {
 	var mu sync.Mutex
 	return func(e engine.Event) {
@@ -159,7 +161,7 @@ type target struct {
 	tag        string
 }
 
-// openTarget opens a destination; tag is the source's.
+// openTarget opens a destination. tag is the tag of the source.
 func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	if rest, ok := strings.CutPrefix(text, "oci:"); ok {
 		dir, own, tagged := strings.Cut(rest, ":")
@@ -191,8 +193,8 @@ func openTarget(client *registry.Client, text, tag string) (*target, error) {
 	return &target{Target: transfer.ToRepository(client, repo), repository: r.Name, name: r.Name, tag: cmp.Or(r.Tag, tag)}, nil
 }
 
-// copyPair copies one pair, and reports it like a node. copied is called when an application is
-// there and not tagged yet; it may be nil.
+// copyPair copies one pair, and reports its progress like a node of the graph. copied, if not
+// nil, is called when an application is complete but not yet tagged.
 func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, events func(engine.Event), copied func(context.Context, *copying) error) (result *CopyResult, err error) {
 	env := o.Environment
 	from, err := open(ctx, env.Registry, pair.Source)
@@ -238,7 +240,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 		err = to.Close()
 	}
 	if damaged, ok := errors.AsType[*transfer.SourceError](err); ok {
-		err = refusal(damaged.Err) // whatever was being done
+		err = refusal(damaged.Err) // without the operation that found it
 	} else if from.isArchive() {
 		err = refusal(err)
 	}
@@ -257,7 +259,7 @@ func copyPair(ctx context.Context, o CopyOptions, pair CopyPair, node string, ev
 	return result, nil
 }
 
-// tagOf returns the tag of a name in a layout: a tag, or a complete name.
+// tagOf returns the tag in a name in a layout, which is a tag or a complete reference.
 func tagOf(name string) string {
 	if !strings.ContainsAny(name, ":/") {
 		return name
@@ -266,7 +268,7 @@ func tagOf(name string) string {
 	return named.Tag
 }
 
-// copyToArchive is Save, continuing an interrupted one.
+// copyToArchive calls Save, and continues an interrupted archive.
 func copyToArchive(ctx context.Context, env Environment, source, file string) (*CopyResult, error) {
 	if strings.ContainsRune(file, ':') {
 		return nil, fmt.Errorf("archive:%s: an application in an archive keeps its tag: give only the file", file)
@@ -287,13 +289,13 @@ type copying struct {
 	from *opened
 	to   *target
 	root ocispec.Descriptor
-	app  *artifact.Application // nil: it is something else
-	// index is the root where that is one.
+	app  *artifact.Application // nil if it is something else
+	// index is the root, if that is an index.
 	index  ocispec.Index
 	copied func(context.Context, *copying) error
 }
 
-// open finds out what is copied, and whether the destination is empty.
+// open determines what is copied, and whether the destination is empty.
 func (c *copying) open(ctx context.Context, o transfer.Options) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -324,8 +326,8 @@ func (c *copying) read(ctx context.Context) error {
 	return nil
 }
 
-// checkRootTags returns an error for a tag that a root cannot have in a repository with its
-// images; "" is ignored.
+// checkRootTags returns an error if a root cannot have one of the tags in the repository that
+// also holds its images. It ignores empty tags.
 func checkRootTags(images []artifact.Tagged, tags ...string) error {
 	for _, tag := range tags {
 		if tag == "" {
@@ -341,8 +343,8 @@ func checkRootTags(images []artifact.Tagged, tags ...string) error {
 	return nil
 }
 
-// application copies an application in the order of a push: everything by digest, what is
-// attached to it, tags, and last the tag that people use.
+// application copies an application in the order of a push: first everything by digest, then what
+// is attached to it, then tags, and last the tag that people use.
 func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	subjects, err := manifestsOf(ctx, c.from, c.root)
 	if err != nil {
@@ -373,9 +375,9 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
 		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
-	var below map[digest.Digest]bool // what is not listed
+	var below map[digest.Digest]bool // manifests that index.json must not list
 	if c.to.repository == "" {
-		// A layout is entered by the root, and what is below that is found there.
+		// Readers enter a layout at the root, and find everything below it from there.
 		tags, below = nil, map[digest.Digest]bool{}
 		for _, child := range c.app.Index.Manifests {
 			below[child.Digest] = true
@@ -433,14 +435,14 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	switch {
 	case c.to.repository == "":
 	case c.app.Format == artifact.FormatOriginal:
-		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", whose images lie outside and were not copied; relocating it makes one that holds them")
+		result.Warnings = append(result.Warnings, "it is of format "+c.app.Format+", which does not contain its images, so they were not copied; relocate it to get an application that contains them")
 	case c.to.tag != "":
 		result.Tags = append(result.Tags, artifact.ContentTag(c.to.tag))
 	}
 	return c.name(ctx, result)
 }
 
-// descriptors returns what tags are to lead to.
+// descriptors returns the descriptors that the tags lead to.
 func descriptors(tags []transfer.Tagged) []ocispec.Descriptor {
 	var out []ocispec.Descriptor
 	for _, t := range tags {
@@ -449,7 +451,7 @@ func descriptors(tags []transfer.Tagged) []ocispec.Descriptor {
 	return out
 }
 
-// plan looks up the tags that are to be set, including that of the copied manifest.
+// plan looks up the tags to be set, including that of the copied manifest.
 func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
 	if c.to.tag != "" {
 		tags = append(slices.Clone(tags), transfer.Tagged{Tag: c.to.tag, Desc: c.root})
@@ -458,7 +460,7 @@ func (c *copying) plan(ctx context.Context, tags []transfer.Tagged) error {
 	return err
 }
 
-// name tags what was copied, last of all. Without a tag it is only listed, in a layout.
+// name tags what was copied, as the last step. In a layout, it is listed even without a tag.
 func (c *copying) name(ctx context.Context, result *CopyResult) error {
 	if c.to.tag == "" && c.to.repository != "" {
 		return nil
@@ -476,8 +478,8 @@ func (c *copying) tags(ctx context.Context, list []transfer.Tagged) error {
 	})
 }
 
-// manifestsOf returns a manifest and all manifests below it, to any of which others may be
-// attached.
+// manifestsOf returns a manifest and all manifests below it. Others may be attached to any of
+// these.
 func manifestsOf(ctx context.Context, from content.Provider, root ocispec.Descriptor) ([]digest.Digest, error) {
 	list, err := transfer.Below(ctx, from, root)
 	if err != nil {
@@ -494,12 +496,12 @@ func manifestsOf(ctx context.Context, from content.Provider, root ocispec.Descri
 	return out, nil
 }
 
-// cosignSuffixes end the tags under which cosign before version 3 stores what is attached to a
-// manifest.
+// cosignSuffixes are the suffixes of the tags under which cosign before version 3 stores what is
+// attached to a manifest.
 var cosignSuffixes = []string{".sig", ".att", ".sbom"}
 
-// anything copies what is not an application, such as an image or a chart, with what is
-// attached to it and its platforms.
+// anything copies what is not an application, such as an image or a chart, including its
+// platforms and what is attached to them.
 func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	subjects, err := manifestsOf(ctx, c.from, c.root)
 	if err != nil {
@@ -528,7 +530,7 @@ func (c *copying) anything(ctx context.Context, result *CopyResult) error {
 	return c.name(ctx, result)
 }
 
-// byTag copies what cosign's tags lead to.
+// byTag copies what cosign attached by tag.
 func (c *copying) byTag(ctx context.Context, subjects []digest.Digest) ([]transfer.Tagged, error) {
 	found := make([]transfer.Tagged, len(subjects)*len(cosignSuffixes))
 	group, ctx := errgroup.WithContext(ctx)

@@ -23,23 +23,25 @@ import (
 // DiffOptions are the options of Diff.
 type DiffOptions struct {
 	Environment
-	// A and B are the references of two applications, or the names of the sources.
+	// A and B are references to applications, or the names of the sources.
 	A, B string
-	// SourceA and SourceB are rendered and resolved instead of A and B, and not pushed; nil is
-	// none. Deterministic renders them twice, and ignores what differs then.
+	// SourceA and SourceB, if not nil, are rendered and resolved instead of A and B, and not
+	// pushed. Deterministic renders them twice, and ignores what differs between the two
+	// renderings.
 	SourceA, SourceB *Options
-	// EnvironmentA and EnvironmentB select the environment of each side; "" is all of it.
+	// EnvironmentA and EnvironmentB select the environment of each side; "" means all
+	// environments.
 	EnvironmentA, EnvironmentB string
 }
 
 // DiffResult describes how an application differs from another.
 type DiffResult struct {
-	// Matters are what a reviewer should see first, the most serious first.
+	// Matters are the changes that a reviewer should see first, the most serious first.
 	Matters []Matter    `json:"matters"`
 	Images  ImagesDiff  `json:"images"`
 	Objects ObjectsDiff `json:"objects"`
 	Source  SourceDiff  `json:"source"`
-	// Generated are the fields that differ from one rendering of a source to the next, and are
+	// Generated are the fields that differ between two renderings of the same source, and are
 	// ignored.
 	Generated []ObjectChange `json:"generated,omitempty"`
 }
@@ -49,7 +51,7 @@ func (d DiffResult) Empty() bool {
 	return len(d.Images.Added)+len(d.Images.Removed)+len(d.Images.Changed) == 0 && d.Objects.empty() && len(d.Source.Changed) == 0
 }
 
-// ImagesDiff compares images by the names that they were published under.
+// ImagesDiff compares images by the names under which they were published.
 type ImagesDiff struct {
 	Added   []DiffImage   `json:"added"`
 	Removed []DiffImage   `json:"removed"`
@@ -62,14 +64,14 @@ type DiffImage struct {
 	Digest digest.Digest `json:"digest"`
 }
 
-// ImageChange is a name that now leads to another image, or a repository of which another
-// version is used now.
+// ImageChange is a name that now leads to another image, or a repository that is now used in
+// another version.
 type ImageChange struct {
 	Name      string         `json:"name"`
-	Was       string         `json:"was,omitempty"` // the earlier name, if it is another
+	Was       string         `json:"was,omitempty"` // the previous name, if it differs
 	From      digest.Digest  `json:"from"`
 	To        digest.Digest  `json:"to"`
-	Platforms *PlatformsDiff `json:"platforms,omitempty"` // where those differ
+	Platforms *PlatformsDiff `json:"platforms,omitempty"` // nil if they do not differ
 }
 
 // PlatformsDiff compares the platforms of an image.
@@ -84,7 +86,7 @@ type SourceDiff struct {
 }
 
 // SourceChange is a difference in a fact: uri, path, reference, commit, modified, interpreter,
-// "options." and the name of an option, or "file " and the path of a file that a renderer read.
+// "options." with the name of an option, or "file " with the path of a file that was rendered.
 // From or To is "" if that side lacks it.
 type SourceChange struct {
 	Source string `json:"source"` // its name
@@ -93,11 +95,11 @@ type SourceChange struct {
 	To     string `json:"to"`
 }
 
-// Diff compares application B with A. The repository that the references in manifests point to
-// is not compared, so an application is the same in every location.
+// Diff compares application B with A. It ignores the repository that references in manifests
+// point to, so an application equals its copies.
 //
-// The contents may be large, so neither is in memory as a whole. They are read once for the
-// digests of their objects, and, if some differ, once more for those.
+// The contents may be large, so neither is held in memory as a whole. They are read once for the
+// digests of their objects and, if some differ, once more for those objects.
 func Diff(ctx context.Context, o DiffOptions) (d *DiffResult, err error) {
 	var sides [2]*side
 	for i, of := range []struct {
@@ -123,7 +125,8 @@ func Diff(ctx context.Context, o DiffOptions) (d *DiffResult, err error) {
 	}
 	d.Objects.Changed, d.Generated = generated(d.Objects.Changed, a.generated, b.generated)
 	sortMatters(d.Matters)
-	// The same application with, say, another commit is not reported as another.
+	// The same application from, for example, another commit is not reported as another
+	// application.
 	if same := (DiffResult{Images: d.Images, Objects: d.Objects}); same.Empty() && (o.SourceA != nil || o.SourceB != nil) {
 		d.Source.Changed = []SourceChange{}
 	}
@@ -178,24 +181,24 @@ func (d *DiffResult) compareObjects(ctx context.Context, a, b *side) (err error)
 	return nil
 }
 
-// side is one of the two that are compared.
+// side is one of the two applications or sources that are compared.
 type side struct {
 	ref  string
 	view *artifact.View
-	// eachFile calls visit with each file.
+	// eachFile calls visit for each file.
 	eachFile func(ctx context.Context, visit func(files.File) error) error
-	// edits are the positions of the references, which point to repository; in objects they are
-	// replaced by anywhere. "" if the repository is not known.
+	// edits are the positions of the references to repository. In objects, anywhere takes its
+	// place. repository is "" if it is not known.
 	edits      artifact.Transform
 	repository string
 	sums       map[ObjectKey]digest.Digest
-	// generated are the fields that differ from one rendering to the next.
+	// generated are the fields that differ between two renderings.
 	generated map[generatedField]bool
 	close     func() error
 }
 
-// shown returns the repository that references are shown with. A source has none, and is shown
-// with that of the other side.
+// shown returns the repository to show in references. A source has no repository, so the one of
+// the other side is used.
 func (s *side) shown(other *side) string {
 	switch {
 	case s.repository != nowhere:
@@ -260,13 +263,13 @@ func (s *side) only(environment string) error {
 	return nil
 }
 
-// anywhere replaces the repository of references while objects are compared.
+// anywhere replaces the repository in references while objects are compared.
 const anywhere = "the.repository/here"
 
 const (
-	// maxValues bounds the values of all objects of one side that differ.
+	// maxValues limits the number of values in all differing objects of one side.
 	maxValues = 1 << 20
-	// maxText bounds their JSON, in bytes, and that of the differences.
+	// maxText limits the size of their JSON in bytes, and of the differences.
 	maxText = 64 << 20
 )
 
@@ -282,8 +285,8 @@ func (s *side) digests(ctx context.Context) (map[ObjectKey]digest.Digest, error)
 	return sums, err
 }
 
-// read fills in the objects whose keys are in wanted, as JSON, and calls other, if there is
-// one, with each of the others.
+// read fills in the objects whose keys are in wanted, as JSON. It calls other, if not nil, with
+// each other object.
 func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte, other func(ObjectKey, any)) error {
 	values, text := maxValues, maxText
 	return s.each(ctx, func(key ObjectKey, object *manifests.Node) error {
@@ -300,7 +303,7 @@ func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte, other func
 			return err
 		}
 		if values -= count(object); values < 0 {
-			return fmt.Errorf("the objects that differ have more than %d values up to here, aliases counted each time", maxValues)
+			return fmt.Errorf("the objects that differ have more than %d values up to here, counting each use of an alias", maxValues)
 		}
 		data := limited{room: text}
 		if err := writeJSON(&data, object); err != nil {
@@ -325,7 +328,7 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
-// each calls visit with each object of the content, in order.
+// each calls visit for each object of the content, in order.
 func (s *side) each(ctx context.Context, visit func(ObjectKey, *manifests.Node) error) error {
 	objects := newObjects(visit)
 	renamed := func(f files.File) (files.File, error) { return f, nil }
@@ -377,8 +380,8 @@ func diffImages(a, b []artifact.ViewImage) ImagesDiff {
 	return d
 }
 
-// joinVersions turns a removed image and an added one of the same repository into a change of
-// version, if there is one of each.
+// joinVersions turns the removal of an image and the addition of another one from the same
+// repository into a change of version, if there is exactly one of each.
 func (d *ImagesDiff) joinVersions(from, to map[string]artifact.ViewImage) {
 	alone := func(list []DiffImage) map[string][]string {
 		out := map[string][]string{}
@@ -470,19 +473,19 @@ func factOf(list []fact, name string) string {
 	return ""
 }
 
-// sourceFacts returns the facts by which two sources are compared.
+// sourceFacts returns the facts that are compared between two sources.
 func sourceFacts(s artifact.ViewSource) []fact {
 	list := []fact{
 		{"uri", s.URI}, {"path", s.Path}, {"reference", s.Reference}, {"commit", s.Commit},
 		{"modified", string(s.Modified)}, {"interpreter", s.Interpreter},
 	}
 	var options map[string]json.RawMessage
-	_ = json.Unmarshal(s.Options, &options) // none, or what tape wrote as an object
+	_ = json.Unmarshal(s.Options, &options) // absent, or an object that tape wrote
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		list = append(list, fact{"options." + name, string(options[name])})
 	}
 	if s.Interpreter == "" {
-		return list // the files are the manifests, which are compared as objects
+		return list // files are not facts: they are compared as objects
 	}
 	for _, f := range s.Files {
 		list = append(list, fact{"file " + f.Path, f.Digest.String()})

@@ -37,7 +37,8 @@ var concerns = []Concern{NewRegistry, LostEvidence, Access, Rights, Extension, E
 // Matter is a change that a reviewer should see first.
 type Matter struct {
 	What Concern `json:"what"`
-	// Object is set for a change of an object, and Image, its name, for one of an image.
+	// Object is set for a change of an object. Image is the name of an image, and is set for a
+	// change of one.
 	Object *ObjectKey `json:"object,omitempty"`
 	Image  string     `json:"image,omitempty"`
 	// Text is the rest of the sentence that begins with the object or the image.
@@ -58,14 +59,14 @@ func sortMatters(list []Matter) {
 	})
 }
 
-// takesAlong are objects that do not go alone.
+// takesAlong lists kinds whose deletion deletes other things, with a description of those.
 var takesAlong = map[ObjectKey]string{
 	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: "every object of its kind",
 	{Kind: "Namespace"}:             "everything in it",
 	{Kind: "PersistentVolumeClaim"}: "the data in it",
 }
 
-// removed returns the matter of an object that is gone.
+// removed returns the matter of an object that was removed.
 func removed(key ObjectKey) Matter {
 	text := "is gone"
 	if along := takesAlong[ObjectKey{Group: key.Group, Kind: key.Kind}]; along != "" {
@@ -74,7 +75,7 @@ func removed(key ObjectKey) Matter {
 	return Matter{What: Removed, Object: &key, Text: text}
 }
 
-// weight is greater for what comes first among matters of one concern.
+// weight is greater for matters that come first among those of one concern.
 func weight(m Matter) int {
 	if m.What == Removed && m.Object != nil && takesAlong[ObjectKey{Group: m.Object.Group, Kind: m.Object.Kind}] != "" {
 		return 1
@@ -82,7 +83,7 @@ func weight(m Matter) int {
 	return 0
 }
 
-// imageMatters returns the matters of images that differ.
+// imageMatters returns the matters of the images that differ.
 func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 	var out []Matter
 	had := map[string]bool{}
@@ -119,8 +120,8 @@ func imageMatters(a, b []artifact.ViewImage, d ImagesDiff) []Matter {
 	return out
 }
 
-// replaced returns the image that was replaced by one of the same name in another repository;
-// "" if there is none, or more than one.
+// replaced returns the image that was replaced by one of the same name in another repository, or
+// "" if there is not exactly one.
 func replaced(name string, d ImagesDiff) string {
 	called := func(list []DiffImage) (out []string) {
 		for _, image := range list {
@@ -136,7 +137,7 @@ func replaced(name string, d ImagesDiff) string {
 	return ""
 }
 
-// evidence returns the kinds of what is published beside each image, by name.
+// evidence returns, by image name, the kinds of what is published with each image.
 func evidence(list []artifact.ViewImage) map[string]map[string]bool {
 	out := map[string]map[string]bool{}
 	for _, image := range list {
@@ -160,7 +161,7 @@ func tagOrDigest(name string) string {
 	return cmp.Or(imageref.Split(name).Version(), "untagged")
 }
 
-// extensions are kinds that change how the cluster treats the objects of others.
+// extensions are kinds that change how the cluster treats other objects.
 var extensions = map[string]string{
 	"CustomResourceDefinition":         "is a new kind of object in the whole cluster",
 	"MutatingWebhookConfiguration":     "is a new webhook that changes objects",
@@ -207,8 +208,7 @@ func objectMatters(key ObjectKey, before, after any) []Matter {
 	return out
 }
 
-// newWebhooks returns what the webhooks of a configuration that was there before do that they
-// did not do.
+// newWebhooks describes what the webhooks of an existing configuration now do in addition.
 func newWebhooks(key ObjectKey, before, after any) (out []string) {
 	if key.Group != "admissionregistration.k8s.io" || before == nil {
 		return nil
@@ -230,7 +230,8 @@ func newWebhooks(key ObjectKey, before, after any) (out []string) {
 	return out
 }
 
-// exposed returns how an object can be reached from outside; "" if it cannot.
+// exposed describes how an object can be reached from outside the cluster, or returns "" if it
+// cannot.
 func exposed(key ObjectKey, object any) string {
 	switch {
 	case object == nil:
@@ -253,7 +254,7 @@ func exposed(key ObjectKey, object any) string {
 	return ""
 }
 
-// access is what the pods of an object may do to their node.
+// access describes what the pods of an object may do to their node.
 type access struct {
 	has        []string
 	containers []string
@@ -348,13 +349,13 @@ func (a *access) container(c, pod any) {
 	}
 }
 
-// maxGrants bounds the grants of one role, which are single verbs on single resources.
+// maxGrants limits the grants of one role. Each grant is one verb on one resource.
 const maxGrants = 4096
 
 // grant is one verb on one resource.
 type grant struct{ verb, group, resource, name string }
 
-// newRights returns what a role or a binding allows that it did not allow before.
+// newRights describes what a role or a binding allows that it did not allow before.
 func newRights(before, after any) []string {
 	var out []string
 	if role := textAt(after, "roleRef", "name"); role != "" {
@@ -400,7 +401,7 @@ func newRights(before, after any) []string {
 	return out
 }
 
-// resourceNames names resources, those of one group together.
+// resourceNames describes resources, grouped by API group.
 func resourceNames(resources []grant) string {
 	names := map[string]map[string][]string{} // by group and resource
 	for _, r := range resources {
@@ -439,7 +440,7 @@ func resourceNames(resources []grant) string {
 	return strings.Join(out, "; ")
 }
 
-// grants returns what the rules of a role allow; all reports whether that is complete.
+// grants returns what the rules of a role allow. all is false if there are more than maxGrants.
 func grants(role any) (out map[grant]bool, all bool) {
 	out = map[grant]bool{}
 	texts := func(rule any, field string, none ...string) []string {
@@ -490,7 +491,7 @@ func covered(by map[grant]bool, g grant) bool {
 	return false
 }
 
-// at returns the value below keys of maps; nil if there is none.
+// at returns the value at a path of map keys, or nil if there is none.
 func at(v any, keys ...string) any {
 	for _, key := range keys {
 		m, _ := v.(map[string]any)

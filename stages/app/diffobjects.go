@@ -27,8 +27,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// ObjectKey names an object as a cluster does: the version of its API is not
-// part of it.
+// ObjectKey identifies an object as a cluster does, which means without the version of its API.
 type ObjectKey struct {
 	Group     string `json:"group,omitempty"`
 	Kind      string `json:"kind"`
@@ -52,20 +51,20 @@ func (k ObjectKey) compare(o ObjectKey) int {
 		cmp.Compare(k.Namespace, o.Namespace), cmp.Compare(k.Name, o.Name))
 }
 
-// FieldChange is a field that differs. A field that one side lacks has no value
-// on that side. A value of a Secret is hidden on both, and so is what looks like a
-// credential.
+// FieldChange is a field that differs. If only one side has the field, the value of the other
+// side is nil. Values of Secrets, and values that look like credentials, are hidden on both
+// sides.
 type FieldChange struct {
-	// Pointer is a JSON pointer (RFC 6901) into the object: into that of the
-	// first side, or of the second where only that has the field.
+	// Pointer is a JSON pointer (RFC 6901) into the object on the first side, or on the second
+	// side if only that one has the field.
 	Pointer string `json:"pointer"`
-	// Path is the same for people: items of lists are identified by their names.
+	// Path is the readable form of Pointer: items of lists are identified by their names.
 	Path string          `json:"path"`
 	From json.RawMessage `json:"from,omitempty"`
 	To   json.RawMessage `json:"to,omitempty"`
 }
 
-// ObjectChange is an object that both sides have, with what differs.
+// ObjectChange lists the differences of an object that both sides have.
 type ObjectChange struct {
 	ObjectKey
 	Fields []FieldChange `json:"fields"`
@@ -81,20 +80,20 @@ type ObjectsDiff struct {
 
 func (d ObjectsDiff) empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
 
-// objects finds the objects of files. Objects of one key (which a cluster would take for
-// one) are numbered, so that none hides another.
+// objects finds the objects in files. Objects with the same key, which a cluster would take for
+// one object, are numbered so that none hides another.
 type objects struct {
 	visit func(ObjectKey, *manifests.Node) error
-	seen  map[ObjectKey]int // how many objects of a key there are
+	seen  map[ObjectKey]int // number of objects by key
 	taken map[ObjectKey]bool
-	room  int // left for the text of keys, in bytes
+	room  int // remaining bytes for the text of keys
 }
 
 func newObjects(visit func(ObjectKey, *manifests.Node) error) *objects {
 	return &objects{visit: visit, seen: map[ObjectKey]int{}, taken: map[ObjectKey]bool{}, room: maxText}
 }
 
-// file visits the objects of a file, of which one document is in memory at a time.
+// file visits the objects of a file. It holds one document in memory at a time.
 func (o *objects) file(f files.File) error {
 	for _, piece := range manifests.Open(f.Name, f.Data).Text.Split() {
 		docs, err := manifests.Parse(piece)
@@ -108,7 +107,7 @@ func (o *objects) file(f files.File) error {
 	return nil
 }
 
-// value visits an object, or those of a list.
+// value visits an object, or the items of a list.
 func (o *objects) value(n *manifests.Node) error {
 	kind := n.Get("kind").Text()
 	if items := n.Get("items"); items != nil && items.Kind == manifests.List && strings.HasSuffix(kind, "List") {
@@ -150,7 +149,7 @@ func (o *objects) key(n *manifests.Node) ObjectKey {
 	return key
 }
 
-// count returns how many values there are in one, itself included.
+// count returns the number of values in a node, including the node.
 func count(n *manifests.Node) int {
 	total := 1
 	for i := range n.Fields {
@@ -162,12 +161,12 @@ func count(n *manifests.Node) int {
 	return total
 }
 
-// writeJSON writes a value as JSON, with the keys of maps sorted: values that are equal have
-// the same bytes, however they are written.
+// writeJSON writes a value as JSON with sorted keys, so equal values have the same bytes, however
+// they were written in YAML.
 func writeJSON(w io.Writer, n *manifests.Node) error {
 	out := bufio.NewWriter(w)
 	writeNode(out, n)
-	return out.Flush() // the first error
+	return out.Flush() // Flush returns the first error of any write
 }
 
 func writeNode(w *bufio.Writer, n *manifests.Node) {
@@ -208,8 +207,8 @@ func writeScalar(w *bufio.Writer, v any) {
 	_, _ = w.Write(data)
 }
 
-// number returns the number or boolean that a scalar of YAML spells; its text if JSON has
-// no such number.
+// number returns the number or boolean that a YAML scalar represents, or the text if JSON has no
+// such number.
 func number(text string) any {
 	var v any
 	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
@@ -224,7 +223,7 @@ func number(text string) any {
 // hiddenValue replaces a value of a Secret in a FieldChange.
 const hiddenValue = credentials.Hidden
 
-// pair is an object that both sides have and that differs.
+// pair is an object that is on both sides and differs.
 type pair struct{ from, to ObjectKey }
 
 // diffObjects compares the digests of objects. The pairs are sorted.
@@ -255,8 +254,8 @@ func diffObjects(a, b map[ObjectKey]digest.Digest) (d ObjectsDiff, pairs []pair)
 	return d, pairs
 }
 
-// movedObjects returns which object of a is which of b in another namespace: the
-// only one of its group, kind and name that the other side lacks.
+// movedObjects maps objects of a to objects of b that differ only in their namespace. Each must
+// be the only one of its group, kind and name that the other side lacks.
 func movedObjects(a, b map[ObjectKey]digest.Digest) map[ObjectKey]ObjectKey {
 	alone := func(of, other map[ObjectKey]digest.Digest) map[ObjectKey][]ObjectKey {
 		out := map[ObjectKey][]ObjectKey{}
@@ -280,13 +279,13 @@ func movedObjects(a, b map[ObjectKey]digest.Digest) map[ObjectKey]ObjectKey {
 
 // changes finds what differs in objects.
 type changes struct {
-	cells int // left for tables
-	room  int // left for the text of changes
-	// from and to are the repositories that anywhere replaces.
+	cells int // remaining for tables
+	room  int // remaining for the text of changes
+	// from and to are the repositories that anywhere stands for.
 	from, to string
 }
 
-// object compares an object that is on both sides, as JSON.
+// object compares the JSON of an object that is on both sides.
 func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matters []Matter, err error) {
 	out.ObjectKey = p.to
 	var a, b any
@@ -321,21 +320,21 @@ func (c *changes) object(p pair, before, after []byte) (out ObjectChange, matter
 		return out, objectMatters(p.to, a, b), nil
 	}
 	if p.to.Group == rbac {
-		a = nil // what it grants in another namespace is new
+		a = nil // it grants rights in another namespace, so all of them are new
 	}
 	moved := Matter{What: Removed, Object: &p.to, Text: "is gone from namespace " + cmp.Or(p.from.Namespace, "default")}
 	return out, append(objectMatters(p.to, a, b), moved), nil
 }
 
-// decodeJSON decodes what writeJSON wrote. Numbers stay as they are written.
+// decodeJSON decodes what writeJSON wrote, and leaves numbers as they are written.
 func decodeJSON(data []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	return dec.Decode(v)
 }
 
-// standIn replaces a credential while objects are compared, so that a changed credential is a
-// change.
+// standIn returns a text that replaces a credential while objects are compared, so that a change
+// of the credential is detected.
 func standIn(credential string) string {
 	return standInPrefix + digest.FromString(credential).Encoded()[:standInLength]
 }
@@ -347,11 +346,11 @@ const (
 
 var standIns = regexp.MustCompile(fmt.Sprintf(`%s[0-9a-f]{0,%d}`, regexp.QuoteMeta(standInPrefix), standInLength))
 
-// changedValue stands for a credential in a text that had another one before.
+// changedValue is shown for a credential in a text that had another one before.
 const changedValue = "(hidden, changed)"
 
-// hideStandIns replaces the stand-ins for credentials in JSON, and marks those that are not in
-// the value from before, unless that is nil.
+// hideStandIns replaces the stand-ins for credentials in JSON. It marks those that are not in
+// before as changed, unless before is nil.
 func hideStandIns(text, before json.RawMessage) json.RawMessage {
 	whole := len(text) == len(standInPrefix)+standInLength+len(`""`)
 	return standIns.ReplaceAllFunc(text, func(found []byte) []byte {
@@ -362,8 +361,8 @@ func hideStandIns(text, before json.RawMessage) json.RawMessage {
 	})
 }
 
-// hideValues replaces what a Secret holds, so that a diff can be shown to people
-// who may not read it.
+// hideValues replaces the values of a Secret, so that a diff can be shown to people who may not
+// read it.
 func hideValues(fields []FieldChange) {
 	hidden := json.RawMessage(strconv.Quote(hiddenValue))
 	for i, f := range fields {
@@ -380,8 +379,8 @@ func hideValues(fields []FieldChange) {
 	}
 }
 
-// diffFields returns what differs between two values, which were decoded from JSON, in order.
-// It takes from cells what comparing lists costs, and from room the length of what it returns.
+// diffFields returns the differences between two values decoded from JSON, in order. It subtracts
+// the cost of comparing lists from cells, and the size of the result from room.
 func diffFields(a, b any, cells, room *int) ([]FieldChange, error) {
 	d := fieldsDiff{cells: cells, room: room}
 	d.values(nil, a, b)
@@ -391,17 +390,17 @@ func diffFields(a, b any, cells, room *int) ([]FieldChange, error) {
 // spot is the position of a value in an object; nil is the object itself.
 type spot struct {
 	above *spot
-	key   string // or the name of an item
-	index int    // of an item, from 1; 0: not an item
+	key   string // or the name of a list item
+	index int    // of a list item, from 1; 0 if it is not an item
 }
 
 // member returns the spot of a key's value.
 func (p *spot) member(key string) *spot { return &spot{above: p, key: key} }
 
-// item returns the spot of an item of a list, called name.
+// item returns the spot of the item of a list with the given name.
 func (p *spot) item(i int, name string) *spot { return &spot{above: p, key: name, index: i + 1} }
 
-// length is about how long the pointer and the path are together.
+// length is the approximate size of the pointer and the path together.
 func (p *spot) length() int {
 	n := 0
 	for ; p != nil; p = p.above {
@@ -410,7 +409,7 @@ func (p *spot) length() int {
 	return n
 }
 
-// pointer returns the JSON pointer, and path the same for people.
+// pointer returns the JSON pointer and the readable path.
 func (p *spot) pointer() string {
 	switch {
 	case p == nil:
@@ -435,17 +434,17 @@ func (p *spot) path() string {
 	return p.key
 }
 
-// fieldsDiff collects changes, up to an error.
+// fieldsDiff collects changes until an error occurs.
 type fieldsDiff struct {
 	changes []FieldChange
-	cells   *int // left for tables
-	room    *int // left for the text of changes, in bytes
+	cells   *int // remaining for tables
+	room    *int // remaining bytes for the text of changes
 	err     error
 }
 
-// values compares the values at a spot. Items of lists are matched by their names (containers,
-// variables, ports), or else by the longest common sequence, such as arguments. So an item that
-// was moved or inserted does not change the others.
+// values compares the values at a spot. Items of lists are matched by name (containers,
+// variables, ports) or, if they have none (arguments), by the longest common subsequence. So an
+// item that was moved or inserted does not affect the others.
 func (d *fieldsDiff) values(at *spot, a, b any) {
 	if d.err != nil {
 		return
@@ -474,10 +473,10 @@ func (d *fieldsDiff) values(at *spot, a, b any) {
 func (d *fieldsDiff) maps(at *spot, x, y map[string]any) {
 	for _, k := range keysOf(x, y) {
 		from, to, none := x[k], y[k], any(map[string]any{})
-		switch { // a cluster drops null
+		switch { // a cluster drops null values
 		case from == nil && to == nil:
 		case at != nil && at.key == "metadata" && (k == "labels" || k == "annotations"):
-			// Label by label, even if one side has none.
+			// Compare labels one by one, even if one side has none.
 			d.values(at.member(k), cmp.Or(from, none), cmp.Or(to, none))
 		case from == nil:
 			d.record(at.member(k), nil, &to)
@@ -489,12 +488,11 @@ func (d *fieldsDiff) maps(at *spot, x, y map[string]any) {
 	}
 }
 
-// identities are the fields that tell items of a Kubernetes list apart, the
-// first that does counts.
+// identities are the fields that may distinguish the items of a Kubernetes list. The first one
+// that does is used.
 var identities = []string{"name", "key", "mountPath", "devicePath", "containerPort", "port", "host", "path", "id", "type", "topologyKey", "ip"}
 
-// identity returns the field that tells the items of both lists apart, "" where
-// none does.
+// identity returns the field that distinguishes the items of both lists, or "" if there is none.
 func identity(x, y []any) string {
 	for _, key := range identities {
 		if nameItems(x, key) != nil && nameItems(y, key) != nil {
@@ -504,7 +502,8 @@ func identity(x, y []any) string {
 	return ""
 }
 
-// nameItems indexes the items by a field; nil where one lacks it or two share it.
+// nameItems indexes the items by a field. It returns nil if an item lacks the field or two share
+// its value.
 func nameItems(list []any, key string) map[string]int {
 	index := make(map[string]int, len(list))
 	for i, item := range list {
@@ -551,7 +550,7 @@ func (d *fieldsDiff) named(at *spot, x, y []any, key string) {
 	}
 }
 
-// missing returns the names that only the first index has.
+// missing returns the names that are only in the first index.
 func missing(of, in map[string]int) (out []string) {
 	for name := range of {
 		if _, both := in[name]; !both {
@@ -561,7 +560,8 @@ func missing(of, in map[string]int) (out []string) {
 	return out
 }
 
-// leastAlike is how many values two items have at least that count as one that was renamed.
+// leastAlike is the minimum number of values of two items that are taken for one that was
+// renamed.
 const leastAlike = 8
 
 // alike reports whether two items have most of their values in common.
@@ -580,7 +580,7 @@ func alike(a, b any) bool {
 	return all >= 2*leastAlike && 3*common >= all // two thirds of each
 }
 
-// countValues counts the values that are neither maps nor lists, by where they stand.
+// countValues counts the values that are neither maps nor lists, by their position.
 func countValues(out map[string]int, at string, v any) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -596,7 +596,7 @@ func countValues(out map[string]int, at string, v any) {
 	}
 }
 
-// ruleName identifies a rule of a role by its subject; "" if it is not a rule.
+// ruleName identifies a rule of a role by what it applies to, or returns "" if v is not a rule.
 func ruleName(v any) string {
 	var names []string
 	for _, key := range []string{"resources", "nonResourceURLs"} {
@@ -615,15 +615,15 @@ func ruleName(v any) string {
 }
 
 const (
-	// longest bounds the table that finds a longest common sequence, in cells; longer
-	// lists are compared item by item.
+	// longest limits the table of a longest common subsequence, in cells. Longer lists are
+	// compared item by item.
 	longest = 1 << 20
-	// maxCells bounds all tables of a diff together.
+	// maxCells limits all tables of a diff together.
 	maxCells = 1 << 26
 )
 
 func (d *fieldsDiff) sequence(at *spot, x, y []any) {
-	// What both begin and end with needs no table.
+	// The common prefix and suffix need no table.
 	start, n, m := 0, len(x), len(y)
 	for start < min(n, m) && reflect.DeepEqual(x[start], y[start]) {
 		start++
@@ -657,7 +657,7 @@ func (d *fieldsDiff) run(at *spot, x, y []any, i, n, j, m int) {
 	}
 }
 
-// comparables returns items that are compared in each cell of a table.
+// comparables returns the items in a form that is cheap to compare in each cell of a table.
 func comparables(list []any) []unique.Handle[string] {
 	out := make([]unique.Handle[string], len(list))
 	for i, item := range list {
@@ -667,7 +667,7 @@ func comparables(list []any) []unique.Handle[string] {
 	return out
 }
 
-// record records a change; nil is an absent value.
+// record records a change. nil means that the value is absent.
 func (d *fieldsDiff) record(at *spot, from, to *any) {
 	if *d.room -= at.length(); *d.room < 0 || d.err != nil {
 		d.err = errTooMuch

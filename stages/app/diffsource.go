@@ -19,10 +19,10 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// nowhere is the repository that a source is packed for when it is only compared.
+// nowhere is the repository that sources are packed for if they are only compared.
 const nowhere = "tape.invalid/diff"
 
-// sourceSide packs sources in memory, up to what would be pushed.
+// sourceSide packs sources in memory, up to the point of pushing them.
 func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side, error) {
 	quiet := *o
 	quiet.Deterministic, quiet.Signer = false, nil
@@ -34,7 +34,7 @@ func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side
 	if err != nil {
 		return nil, err
 	}
-	// The images are where they are published.
+	// The warnings are about copying images, which stay where they are.
 	s.view.Warnings = nil
 	var list images.List
 	if err := run.read(ctx, foundImages.into(&list)); err != nil {
@@ -63,9 +63,8 @@ func sourceSide(ctx context.Context, o *Options, ref, environment string) (*side
 	return s, err
 }
 
-// packed makes the application of the sources for a repository, without pushing it. The
-// pipeline's own repository is used if repository is "". Without targets everything runs that
-// can.
+// packed makes the application of the sources for a repository without pushing it. An empty
+// repository means the one of the pipeline. Without targets, everything that does not push runs.
 func (o *Options) packed(ctx context.Context, repository string, targets ...string) (made, *artifact.Application, error) {
 	p, err := o.prepare(ctx)
 	if err == nil && repository != "" {
@@ -85,7 +84,7 @@ func (o *Options) packed(ctx context.Context, repository string, targets ...stri
 	return run, app, err
 }
 
-// generatedField is a field of an object.
+// generatedField identifies a field of an object.
 type generatedField struct {
 	object ObjectKey
 	path   string
@@ -123,7 +122,7 @@ func (o *Options) generated(ctx context.Context) (map[generatedField]bool, error
 	return out, nil
 }
 
-// generated takes the fields that are generated on one of the sides out of the changes.
+// generated separates the fields that are generated on one of the sides from the other changes.
 func generated(changed []ObjectChange, a, b map[generatedField]bool) (kept, out []ObjectChange) {
 	if len(a)+len(b) == 0 {
 		return changed, nil
@@ -147,8 +146,8 @@ func generated(changed []ObjectChange, a, b map[generatedField]bool) (kept, out 
 	return kept, out
 }
 
-// IsSource reports whether there is something at a path that is rendered: neither an
-// archive nor a layout.
+// IsSource reports whether a path exists and can be rendered, so is neither an archive nor a
+// layout.
 func IsSource(path string) bool {
 	if layout.IsReference(path) {
 		return false
@@ -160,7 +159,7 @@ func IsSource(path string) bool {
 	return !application
 }
 
-// IsPipeline reports whether a path is that of a pipeline file.
+// IsPipeline reports whether a path is a pipeline file.
 func IsPipeline(path string) bool {
 	if ext := filepath.Ext(path); ext != ".yaml" && ext != ".yml" {
 		return false

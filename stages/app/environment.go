@@ -29,60 +29,61 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Environment is shared by all verbs, and may serve several at once. It is made by [Open]; one
-// that is made directly only needs what its verbs use: a Registry to inspect an application,
-// and Interpreters to render.
+// Environment is shared by all verbs, and may serve several at once. [Open] creates one. An
+// environment that is created directly only needs the fields that its verbs use: Registry to
+// inspect an application, Interpreters to render.
 type Environment struct {
-	// Store keeps results between runs. If nil, it is the store of Open, which is opened when
-	// something is first rendered, or none.
+	// Store keeps results between runs. If nil, the store of [Open] is used, which is opened
+	// before the first rendering; without Open, there is none.
 	Store *store.Store
 	// Registry is the client of registries.
 	Registry *registry.Client
 	// Local finds images that are not in a registry; nil if there are none.
 	Local *local.Places
-	// Interpreters finds interpreters; nil finds only the [BuiltIn].
+	// Interpreters finds interpreters; if nil, only the [BuiltIn] one is used.
 	Interpreters Interpreters
 	// Host runs the Interpreters that are programs.
 	Host *host.Host
-	// Registries describes to interpreters how to reach registries; nil is the default.
+	// Registries tells interpreters how to reach registries; nil means the default.
 	Registries *interpreter.Registries
-	// TempDir creates the folders in which sources are laid out for interpreters; nil creates
-	// them in the system's temporary folder. They are removed, unless the process is killed.
+	// TempDir creates the folders in which sources are laid out for interpreters; if nil, they
+	// are created in the system's temporary folder. They are removed afterwards, unless the
+	// process is killed.
 	TempDir func() (string, error)
 	// Kinds are additional stages.
 	Kinds []pipeline.Kind
-	// Executor returns what runs the nodes of a graph, given the executor of this process; nil
-	// uses the latter.
+	// Executor returns what runs the nodes of a graph, given the executor of this process; if
+	// nil, that executor is used.
 	Executor func(here engine.Stages) engine.Executor
 	// Secrets returns the values of references in a pipeline (secret://NAME); nil if there are
 	// none.
 	Secrets engine.Secrets
-	// Known is what is already known of images, for which registries are not asked.
+	// Known is what is already known about images, so that registries need not be asked.
 	Known images.Known
-	// Together is shared by verbs that run together; nil shares nothing.
+	// Together is shared by verbs that run together; if nil, nothing is shared.
 	Together *Together
 	// Log may be nil.
 	Log *slog.Logger
-	// Events is called with all events, one at a time. It may be nil.
+	// Events is called for each event, one at a time. It may be nil.
 	Events func(engine.Event)
-	// Workers is how many stages run at once; 0 chooses a number for the machine.
+	// Workers is the number of stages that run concurrently; 0 chooses one for the machine.
 	Workers int
 
 	opened *opening
 }
 
-// Together is shared by the packages of one run: blobs that several need are sent to a registry
-// once, and all see the same state of git repositories. The zero value is ready. It must be
-// closed by the caller.
+// Together is shared by the packages of one run: a blob that several of them need is sent to a
+// registry once, and all see the same state of git repositories. The zero value is ready to use.
+// The caller must close it.
 type Together struct {
 	blobs        transfer.Shared
 	repositories vcs.Opened
 	schemas      pipeline.Schemas
 }
 
-// Through sends wanted images through a repository of their destination's registry, so that
-// processes that do not know each other send them there only once. It must be called before
-// anything is packaged.
+// Through sends wanted images through a repository in the same registry as the destination, so
+// that independent processes send them there only once. It must be called before anything is
+// packaged.
 func (t *Together) Through(client *registry.Client, repository string, wanted func(image digest.Digest) bool) error {
 	through, err := client.Repository(repository)
 	if err != nil {
@@ -92,39 +93,39 @@ func (t *Together) Through(client *registry.Client, repository string, wanted fu
 	return nil
 }
 
-// Close closes the repositories.
+// Close closes the git repositories.
 func (t *Together) Close() { t.repositories.Close() }
 
 // Settings configure an [Environment]. Zero values mean the defaults of the tape command: the
 // variables in docs/configuration.md, the user's folders, and the credentials of docker and
 // podman.
 type Settings struct {
-	// Store is the folder of the cache; "" is tape's in the user's cache folder.
+	// Store is the folder of the cache; by default the one of tape in the user's cache folder.
 	Store string
-	// HostsDir is a folder of containerd's hosts.toml files; "" is $TAPE_HOSTS_DIR.
+	// HostsDir is a folder of containerd's hosts.toml files; by default $TAPE_HOSTS_DIR.
 	HostsDir string
-	// PlainHTTP lists hosts, with their port, that are accessed without TLS. Loopback addresses
-	// need not be listed, and their certificates are not verified.
+	// PlainHTTP lists hosts, including their ports, that are accessed without TLS. Loopback
+	// addresses need not be listed; their certificates are not verified.
 	PlainHTTP []string
-	// CAFile is a PEM file of certificates to trust in addition to the system's.
+	// CAFile is a PEM file of certificates to trust in addition to those of the system.
 	CAFile string
-	// Concurrency is how many concurrent requests a registry gets; 0 is automatic.
+	// Concurrency is the number of concurrent requests per registry; 0 adapts it automatically.
 	Concurrency int
-	// Limits are how many requests per second registries get, by host.
+	// Limits are the numbers of requests per second, by host of the registry.
 	Limits registry.Limits
 	// Credentials returns the credentials of a registry; nil uses those of docker and podman.
 	Credentials func(host string) (user, secret string, err error)
-	// DockerHost, Containerd and Namespace locate images that are not in a registry; "" is
+	// DockerHost, Containerd and Namespace locate images that are not in a registry; by default
 	// $DOCKER_HOST, $CONTAINERD_ADDRESS and $CONTAINERD_NAMESPACE.
 	DockerHost, Containerd, Namespace string
-	// InterpreterDirs are folders of interpreters; nil is that of this program, those of
-	// $TAPE_INTERPRETERS, and the user's.
+	// InterpreterDirs are folders of interpreters; by default the folder of this program, those
+	// in $TAPE_INTERPRETERS, and the user's.
 	InterpreterDirs []string
-	// InterpreterMemory is the memory limit of an interpreter, in bytes; 0 is
+	// InterpreterMemory is the memory limit of an interpreter in bytes; by default
 	// $TAPE_INTERPRETER_MEMORY.
 	InterpreterMemory int64
 
-	// Kinds, Secrets, Log, Events and Workers are those of the Environment.
+	// Kinds, Secrets, Log, Events and Workers are the same as in [Environment].
 	Kinds   []pipeline.Kind
 	Secrets engine.Secrets
 	Log     *slog.Logger
@@ -132,7 +133,7 @@ type Settings struct {
 	Workers int
 }
 
-// opening is what Open opened, or will open.
+// opening holds what Open opened or will open.
 type opening struct {
 	dir   string // of the store
 	log   *slog.Logger
@@ -141,8 +142,8 @@ type opening struct {
 	close []func() error // nil once closed
 }
 
-// Open returns an environment, which must be closed by the caller. It does not start or ask
-// anything: Docker, containerd, interpreters and the store are accessed by the first verb that
+// Open returns an environment, which the caller must close. Open itself starts nothing and sends
+// no request: Docker, containerd, interpreters and the store are accessed by the first verb that
 // needs them.
 func Open(_ context.Context, s Settings) (*Environment, error) {
 	dir, err := s.StoreDir()
@@ -186,8 +187,8 @@ func (e *Environment) interpreters() Interpreters {
 	return e.Interpreters
 }
 
-// Close ends what Open started: interpreters, and the use of the store. Verbs must have returned
-// by then, and fail afterwards. Close does nothing to an environment that was made directly.
+// Close stops the interpreters that were started, and releases the store. All verbs must have
+// returned; later ones fail. Close does nothing to an environment that was not created by [Open].
 func (e *Environment) Close() error {
 	if e.opened == nil {
 		return nil
@@ -202,7 +203,8 @@ func (e *Environment) Close() error {
 	return err
 }
 
-// OpenStore opens the environment's store if that has not been done; it is nil if there is none.
+// OpenStore opens the store of the environment if it is not open yet. It returns nil if there is
+// none.
 func (e *Environment) OpenStore(ctx context.Context) (*store.Store, error) {
 	if e.Store != nil || e.opened == nil {
 		return e.Store, nil
@@ -232,9 +234,10 @@ func (s Settings) StoreDir() (string, error) {
 
 func (s Settings) hostsDir() string { return cmp.Or(s.HostsDir, os.Getenv("TAPE_HOSTS_DIR")) }
 
-// registry returns the client that the settings describe.
+// registry returns a client with these settings.
 func (s Settings) registry(storeDir string) (*registry.Client, error) {
-	// Without its mirrors, the wrong images might be requested.
+	// A missing folder must not be ignored: without its mirrors, images would be requested from
+	// the wrong hosts.
 	if hosts := s.hostsDir(); hosts != "" {
 		if info, err := os.Stat(hosts); err != nil || !info.IsDir() {
 			return nil, asUsage(advice.Add(fmt.Errorf("%s is not a folder of hosts", hosts), advice.NameHosts))
@@ -283,7 +286,7 @@ func (e *Environment) origins() images.Origins {
 	return images.Origins{Registry: e.Registry, Local: e.Local, Check: checkedOnce(), Known: e.Known}
 }
 
-// say reports a message that is not about a node.
+// say reports a message that does not belong to a node.
 func (e *Environment) say(level, message string) {
 	if e.Events != nil {
 		e.Events(engine.Event{Level: level, At: time.Now(), Message: message})

@@ -22,13 +22,13 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// finder looks for sources in a folder.
+// finder finds sources in a folder.
 type finder struct {
-	dir   string // absolute, without links
+	dir   string // absolute, with symbolic links resolved
 	known []describedInterpreter
 	log   *slog.Logger
-	// apart means that folders with a pipeline, which are applications of their own, are not
-	// searched, and that adjacent folders of manifests are separate.
+	// apart means that folders with their own pipeline are not searched, because they are
+	// applications by themselves, and that adjacent folders of manifests remain separate.
 	apart bool
 }
 
@@ -36,25 +36,25 @@ type finder struct {
 type describedInterpreter struct {
 	rendering.Interpreter
 	interpreter.Description
-	Name string // that sources use
+	Name string // the name that sources use for it
 }
 
-// claimedSource is a source that interpreters claim. Its path is relative to the folder of the
+// claimedSource is a source that an interpreter claims. Its path is relative to the folder of the
 // finder.
 type claimedSource struct {
 	Source
-	also []string // other interpreters that claim it
+	also []string // other interpreters that claim it too
 
 	abs    string
-	reads  []string // absolute, once they were asked for
+	reads  []string // absolute; set after the interpreter was asked
 	by     rendering.Interpreter
 	inside bool // claimed because of a folder above it
-	// overlays are the paths of the source in each environment; nil if there are none.
+	// overlays maps environments to the paths of the source in them; nil if there are none.
 	overlays map[string]string
 }
 
-// finder opens the store, and asks the interpreters for their markers, for the folder of what.
-// An interpreter that cannot be asked claims nothing, with a warning in the log.
+// finder opens the store, and asks the interpreters for their markers. what describes what is in
+// the folder. An interpreter that cannot be asked claims nothing, which is logged as a warning.
 func (e *Environment) finder(ctx context.Context, dir, what string) (*finder, error) {
 	var err error
 	if e.Store, err = e.OpenStore(ctx); err != nil {
@@ -89,59 +89,59 @@ func (e *Environment) finder(ctx context.Context, dir, what string) (*finder, er
 	return f, nil
 }
 
-// source returns the source at a path in the folder.
+// source returns the source at an absolute path in the folder.
 func (f *finder) source(at string) claimedSource {
 	rel, _ := filepath.Rel(f.dir, at) // both are absolute
 	return claimedSource{Source: Source{Path: filepath.ToSlash(rel)}, abs: at}
 }
 
-// enters reports whether a folder is searched for sources. Below overlays, test is an
-// environment.
+// enters reports whether a folder is searched for sources. A folder named test is usually
+// skipped, but below a folder of overlays it is an environment.
 func (f *finder) enters(dir string) bool {
 	name := filepath.Base(dir)
 	return !source.NotSource(name) || name == "test" && slices.Contains(overlayFolders, filepath.Base(filepath.Dir(dir)))
 }
 
-// asides matches names of folders for examples, tests or builds.
-var asides = regexp.MustCompile(`^(demos?|docs|e2e|examples?|hack|make|samples|scripts|tools|test-.*|.*-tests?)$`)
+// auxiliary matches the names of folders for examples, tests or builds.
+var auxiliary = regexp.MustCompile(`^(demos?|docs|e2e|examples?|hack|make|samples|scripts|tools|test-.*|.*-tests?)$`)
 
-// candidates are what a folder may be packed from, and what is left out.
+// candidates are the sources that could be packed from a folder, and what is left out.
 type candidates struct {
 	dir     string // absolute
 	sources []claimedSource
-	// parts are parts of sources, beside them.
+	// parts are used by other sources, which are listed too.
 	parts []claimedSource
-	// inside are sources in the folder of another one that does not read them.
+	// inside are sources in the folder of another source that does not read them.
 	inside []claimedSource
-	// asides are for examples, tests or builds.
-	asides []claimedSource
-	// shut are folders with sources that are not searched, because of their name.
-	shut []claimedSource
+	// auxiliary are for examples, tests or builds.
+	auxiliary []claimedSource
+	// skipped are folders that contain sources but are not searched because of their name.
+	skipped []claimedSource
 	// packed are files that an interpreter claims by their name.
 	packed []claimedSource
 	// plain are folders with manifests that no source reads.
 	plain []claimedSource
 }
 
-// leftOut are sources that are not packed, with the reason.
+// leftOut lists sources that are not packed, and the reason.
 type leftOut struct {
 	why string
 	all []claimedSource
 }
 
-// left returns what is left out of any selection.
+// left returns what is left out, whichever sources are selected.
 func (c *candidates) left() []leftOut {
 	return []leftOut{
-		{"as others are made of it", c.parts},
-		{"as none of these reads it, although it lies in one", c.inside},
-		{"as it shows, tries or builds something", c.asides},
-		{"as tests read it, or others made it", c.shut},
+		{"as other sources use it", c.parts},
+		{"as it is in the folder of a source that does not read it", c.inside},
+		{"as it is for examples, tests or builds", c.auxiliary},
+		{"as it is test data or third-party code", c.skipped},
 	}
 }
 
-// find finds the folders that interpreters claim, and their parts. If none is claimed, sources
-// are the files that an interpreter claims by their name (packed charts), or else the folders
-// with manifests.
+// find finds the folders that interpreters claim, and the parts of these sources. If there are
+// none, the sources are the files that an interpreter claims by name (packed charts), or else the
+// folders with manifests.
 func (f *finder) find(ctx context.Context) (candidates, error) {
 	top, err := f.claimed(f.dir, "")
 	if err != nil {
@@ -152,7 +152,7 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 		return candidates{}, err
 	}
 	c := candidates{dir: f.dir}
-	if c.shut, err = f.holding(ctx, top.shut); err != nil {
+	if c.skipped, err = f.sourcesIn(ctx, top.skipped); err != nil {
 		return candidates{}, err
 	}
 	covered, _, err := f.cover(f.dir, all)
@@ -171,11 +171,11 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 		read = append(read, s.reads...)
 		f.addParts(isPart, s)
 	}
-	// Sources in folders that are not searched may consist of these.
-	for _, s := range c.shut {
+	// Sources in skipped folders may use these as parts.
+	for _, s := range c.skipped {
 		f.addParts(isPart, s)
 	}
-	candidates := withoutAsides(top.folders)
+	candidates := withoutAuxiliary(top.folders)
 	based := slices.ContainsFunc(candidates, func(s claimedSource) bool { return !isPart[s.abs] && !s.base() })
 	for _, s := range all {
 		listed := slices.ContainsFunc(candidates, func(c claimedSource) bool { return c.abs == s.abs })
@@ -184,8 +184,8 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 			c.parts = append(c.parts, s)
 		case listed:
 			c.sources = append(c.sources, s)
-		case s.aside():
-			c.asides = append(c.asides, s)
+		case s.isAuxiliary():
+			c.auxiliary = append(c.auxiliary, s)
 		default:
 			c.inside = append(c.inside, s)
 		}
@@ -203,14 +203,15 @@ func (f *finder) find(ctx context.Context) (candidates, error) {
 	case len(top.packed) > 0:
 		c.sources, c.plain = top.packed, plain
 	default:
-		if c.sources = withoutAsides(plain); len(c.sources) < len(plain) {
-			c.asides = append(c.asides, slices.DeleteFunc(plain, func(s claimedSource) bool { return !s.aside() })...)
+		if c.sources = withoutAuxiliary(plain); len(c.sources) < len(plain) {
+			c.auxiliary = append(c.auxiliary, slices.DeleteFunc(plain, func(s claimedSource) bool { return !s.isAuxiliary() })...)
 		}
 	}
 	return c, nil
 }
 
-// within adds to sources those in their folders, at any depth, and records what each reads.
+// within returns sources and, recursively, the ones in their folders. It records what each of
+// them reads.
 func (f *finder) within(ctx context.Context, sources []claimedSource) (all []claimedSource, err error) {
 	for _, s := range sources {
 		if s.reads, err = f.reads(ctx, s); err != nil {
@@ -233,8 +234,8 @@ func (f *finder) within(ctx context.Context, sources []claimedSource) (all []cla
 	return all, nil
 }
 
-// holding returns the sources in folders that are not searched, with what they read.
-func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource, error) {
+// sourcesIn returns those of the skipped folders that contain sources, with what these read.
+func (f *finder) sourcesIn(ctx context.Context, folders []string) ([]claimedSource, error) {
 	var out []claimedSource
 	for _, dir := range folders {
 		found, err := f.claimed(dir, "")
@@ -264,12 +265,12 @@ func (f *finder) holding(ctx context.Context, folders []string) ([]claimedSource
 // claims is the result of claimed.
 type claims struct {
 	folders, packed []claimedSource
-	shut            []string // folders that are not searched
+	skipped         []string // folders that are not searched
 }
 
-// claimed finds the folders at and below top that interpreters claim, without looking into
-// those, and the files that one claims by their name (packed charts). The folder except is not
-// considered.
+// claimed finds the folders at and below top that interpreters claim, and the files that an
+// interpreter claims by name (packed charts). It does not search claimed folders, and ignores
+// except.
 func (f *finder) claimed(top, except string) (out claims, err error) {
 	err = filepath.WalkDir(top, func(at string, d fs.DirEntry, err error) error {
 		switch {
@@ -279,7 +280,7 @@ func (f *finder) claimed(top, except string) (out claims, err error) {
 			return fs.SkipDir
 		case d.IsDir() && at != top && !f.enters(at):
 			if !strings.HasPrefix(d.Name(), ".") && d.Name() != "cue.mod" {
-				out.shut = append(out.shut, at)
+				out.skipped = append(out.skipped, at)
 			}
 			return fs.SkipDir
 		case !d.IsDir() && !d.Type().IsRegular() || at == except:
@@ -322,28 +323,28 @@ func (f *finder) claimed(top, except string) (out claims, err error) {
 	return out, nil
 }
 
-// withoutAsides removes examples and tests, unless there is nothing else.
-func withoutAsides(all []claimedSource) []claimedSource {
-	rest := slices.DeleteFunc(slices.Clone(all), claimedSource.aside)
+// withoutAuxiliary returns the sources without examples and tests, or all if there is nothing else.
+func withoutAuxiliary(all []claimedSource) []claimedSource {
+	rest := slices.DeleteFunc(slices.Clone(all), claimedSource.isAuxiliary)
 	if len(rest) == 0 {
 		return all
 	}
 	return rest
 }
 
-// aside reports whether a source is in a folder for examples, tests or builds.
-func (s claimedSource) aside() bool {
-	return slices.ContainsFunc(strings.Split(s.Path, "/"), asides.MatchString)
+// isAuxiliary reports whether a source is in a folder for examples, tests or builds.
+func (s claimedSource) isAuxiliary() bool {
+	return slices.ContainsFunc(strings.Split(s.Path, "/"), auxiliary.MatchString)
 }
 
-// base reports whether a source is named base, and so is probably part of others, which may be
-// unreadable.
+// base reports whether a source is named base. Such a source is probably part of others, even if
+// these cannot be read to find out.
 func (s claimedSource) base() bool {
 	return slices.ContainsFunc(strings.Split(s.Path, "/"), func(e string) bool { return e == "base" || e == "bases" })
 }
 
-// addParts adds the parts of a source: the folders that it reads, or whose marking files it
-// reads. Kustomize's components are always parts.
+// addParts adds the parts of a source to part: the folders that it reads, or from which it reads
+// a marker file. Components of Kustomize are always parts.
 func (f *finder) addParts(part map[string]bool, s claimedSource) {
 	if isComponent(s.abs) {
 		part[s.abs] = true
@@ -357,21 +358,21 @@ func (f *finder) addParts(part map[string]bool, s claimedSource) {
 	}
 }
 
-// reads returns the files and folders that a source reads; none if that is unknown.
+// reads returns the files and folders that a source reads, or nothing if that is unknown.
 func (f *finder) reads(ctx context.Context, s claimedSource) ([]string, error) {
 	read, err := source.Reads(ctx, s.by, s.abs, f.dir)
 	if ctxErr := context.Cause(ctx); ctxErr != nil {
 		return nil, ctxErr
 	}
 	if err != nil {
-		f.log.Info("what a source reads is not known", "source", s.Path, "err", err)
+		f.log.Info("cannot determine what a source reads", "source", s.Path, "err", err)
 	}
 	return read, nil
 }
 
-// below finds the folders in a folder that is not a source by itself which its own interpreter
-// claims: the packages of a CUE module. It returns nothing in what the folder reads, which for
-// a chart is everything.
+// below finds the folders below a source that its interpreter also claims, such as the packages
+// of a CUE module whose folder has no package. It skips what the source reads, which for a chart
+// is everything.
 func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, error) {
 	if s.by == nil {
 		return nil, nil
@@ -389,12 +390,12 @@ func (f *finder) below(ctx context.Context, s claimedSource) ([]claimedSource, e
 	}), nil
 }
 
-// cover finds the folders with manifests in a folder, beside those that interpreters claim: as
-// few as contain them all. whole reports that nothing in it is claimed.
+// cover finds the folders with manifests in dir that interpreters do not claim: as few folders as
+// contain all of those manifests. whole reports that dir contains nothing that is claimed.
 func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, whole bool, err error) {
 	at := slices.IndexFunc(claimed, func(s claimedSource) bool { return s.abs == dir })
 	if at >= 0 && (slices.Contains(claimed[at].reads, dir) || len(claimed[at].reads) == 0 || isChart(dir)) {
-		return nil, false, nil // everything in it is its own, or that is unknown
+		return nil, false, nil // everything in it belongs to it, or it is unknown what does
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -429,8 +430,8 @@ func (f *finder) cover(dir string, claimed []claimedSource) (folders []string, w
 	return folders, whole, nil
 }
 
-// hasManifests reports whether a file contains a Kubernetes object, or would if it could be
-// parsed.
+// hasManifests reports whether a file contains a Kubernetes object, or probably does but cannot
+// be parsed.
 func hasManifests(file string) (bool, error) {
 	switch strings.ToLower(filepath.Ext(file)) {
 	case ".yaml", ".yml", ".json":
@@ -457,7 +458,7 @@ func hasManifests(file string) (bool, error) {
 
 var apiVersion = regexp.MustCompile(`(?m)^apiVersion: `)
 
-// marks are files that mark a folder for building.
+// marks are files that mark a folder as buildable.
 var marks = []string{"Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization"}
 
 func isChart(dir string) bool {

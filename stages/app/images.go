@@ -9,15 +9,15 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Images finds all images that the sources name, and resolves them if asked to. A file that
-// cannot be parsed is reported as skipped.
+// Images finds all images that the sources name, and resolves them if requested. It reports a
+// file that cannot be parsed as skipped.
 func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	o.SkipInvalid = true
 	p, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// Listing images need not fail because a folder contains several sources.
+	// A folder with several sources is not an error when images are only listed.
 	if err := p.With("source", "parts", true); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,8 @@ func Images(ctx context.Context, o ImagesOptions) (*ImagesResult, error) {
 	return result, nil
 }
 
-// ofClasses returns the images that have locations of the classes, with only these.
+// ofClasses returns the images that have locations of the given classes, with only those
+// locations.
 func ofClasses(list []images.Image, classes []images.Class) []images.Image {
 	out := []images.Image{}
 	for _, image := range list {
@@ -80,7 +81,7 @@ func ofClasses(list []images.Image, classes []images.Class) []images.Image {
 	return out
 }
 
-// orEmpty returns a list that is [] in JSON, never null.
+// orEmpty returns list, or an empty list instead of nil, which JSON would encode as null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}

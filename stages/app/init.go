@@ -24,21 +24,21 @@ import (
 // InitOptions are the options of Init.
 type InitOptions struct {
 	Environment
-	// Dir is the folder to inspect, where the file is written.
+	// Dir is the folder to inspect. The pipeline file is written there.
 	Dir string
-	// Repository to push to; "" writes an example.
+	// Repository is the repository to push to; if empty, an example is written.
 	Repository string
 	// Force replaces an existing file.
 	Force bool
 }
 
-// InitResult is the written pipeline file.
+// InitResult describes the written pipeline file.
 type InitResult struct {
 	File     string `json:"file"`
-	Pipeline string `json:"pipeline"` // its content
+	Pipeline string `json:"pipeline"` // content of the file
 }
 
-// Init writes a tape.yaml that packs what is in a folder.
+// Init writes a tape.yaml that packs the content of a folder.
 func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	f, err := o.finder(ctx, o.Dir, "the application")
 	if err != nil {
@@ -74,7 +74,7 @@ func Init(ctx context.Context, o InitOptions) (*InitResult, error) {
 	return &InitResult{File: file, Pipeline: data}, nil
 }
 
-// text returns the pipeline.
+// text returns the content of the pipeline file.
 func (o *InitOptions) text(sources []claimedSource, failed failures, found candidates) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\n", pipeline.APIVersion, pipeline.FileKind)
@@ -95,19 +95,19 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	for _, f := range failed.reasons {
 		fmt.Fprintf(&b, "  # left out, as it does not render by itself: %s\n", newfile.OneLine(f))
 	}
-	said := map[string]bool{}
+	listed := map[string]bool{}
 	for _, s := range sources {
-		said[s.Path] = true
+		listed[s.Path] = true
 		for _, overlay := range s.overlays {
-			said[overlay] = true
+			listed[overlay] = true
 		}
 	}
 	for _, left := range slices.Concat([]leftOut{{"as they do not render by themselves", failed.below}}, found.left(),
 		[]leftOut{{"packed", found.packed}, {"plain manifests that none of these reads", found.plain}}) {
 		comment(&b, "left out, "+left.why+":", slices.DeleteFunc(left.all, func(s claimedSource) bool {
-			again := said[s.Path]
-			said[s.Path] = true
-			return again
+			repeated := listed[s.Path]
+			listed[s.Path] = true
+			return repeated
 		}))
 	}
 	b.WriteString(o.environments(sources))
@@ -116,15 +116,15 @@ func (o *InitOptions) text(sources []claimedSource, failed failures, found candi
 	return b.String()
 }
 
-// overlayFolders are names of folders that contain a folder for each environment.
+// overlayFolders are names of folders that contain one folder per environment.
 var overlayFolders = []string{"overlays", "overlay", "environments", "envs"}
 
-// overlay is the meaning of the path of an overlay.
+// overlay describes what the path of an overlay means.
 type overlay struct{ of, application, environment string }
 
 // overlaysOf returns the overlays among sources, by path. The folder of an environment may
-// contain those of several applications, if others do too (envs/dev/web and envs/prod/web), or
-// further environments (overlays/prod/eu).
+// contain the overlays of several applications, if the folders of other environments do too
+// (envs/dev/web and envs/prod/web), or further environments (overlays/prod/eu).
 func overlaysOf(sources []claimedSource) map[string]overlay {
 	split := func(dir string) (of, first, rest string) {
 		parts := strings.Split(dir, "/")
@@ -135,7 +135,7 @@ func overlaysOf(sources []claimedSource) map[string]overlay {
 		}
 		return "", "", ""
 	}
-	in := map[[2]string]int{} // the number of environments that have it, by folder and rest
+	in := map[[2]string]int{} // the number of environments that contain it, by folder and remaining path
 	applications := map[string]bool{}
 	for _, s := range sources {
 		if of, _, rest := split(s.Path); rest != "" {
@@ -161,12 +161,12 @@ func overlaysOf(sources []claimedSource) map[string]overlay {
 	return out
 }
 
-// overlaid returns the sources, combining overlays of the same application into one source.
-// They have the same objects, and could not be packed side by side.
+// overlaid combines the overlays of each application into one source. They contain the same
+// objects, so they cannot be packed side by side.
 func overlaid(sources []claimedSource) []claimedSource {
 	overlays := overlaysOf(sources)
 	type family struct{ of, application, interpreter string }
-	at := map[family]int{} // in out, from 1
+	at := map[family]int{} // index in out, plus 1
 	var out []claimedSource
 	for _, s := range sources {
 		l, ok := overlays[s.Path]
@@ -188,9 +188,9 @@ func overlaid(sources []claimedSource) []claimedSource {
 	return out
 }
 
-// environments proposes environments. Those of overlays are in the file. One for each file
-// values-NAME.yaml of a chart is in a comment, unless there are overlays of that name, because
-// only the author knows which values belong together.
+// environments returns proposed environments. Those of overlays are active. For each
+// values-NAME.yaml file of a chart one is commented out, unless there are overlays of that name,
+// because only the author knows which values belong together.
 func (o *InitOptions) environments(sources []claimedSource) string {
 	of, skip := map[string][]string{}, map[string][]string{}
 	overlays := false
@@ -226,7 +226,7 @@ func (o *InitOptions) environments(sources []claimedSource) string {
 		mark = ""
 	}
 	var b strings.Builder
-	b.WriteString("# All of these in one artifact, a folder each:\n" + mark + "environments:\n")
+	b.WriteString("# All of these go into one artifact, each in its own folder:\n" + mark + "environments:\n")
 	for _, e := range slices.Sorted(maps.Keys(of)) {
 		slices.Sort(of[e])
 		fmt.Fprintf(&b, "%s  %s: {sources: {%s}", mark, e, strings.Join(of[e], ", "))
@@ -238,15 +238,16 @@ func (o *InitOptions) environments(sources []claimedSource) string {
 	return b.String()
 }
 
-// failures are the sources that cannot be rendered, with the reasons, and those in them.
+// failures are the sources that cannot be rendered, with the reasons, and the sources below
+// those.
 type failures struct {
 	reasons []string
 	below   []claimedSource
 }
 
 // rendering separates the sources that can be rendered from those that cannot, with the first
-// line of the reason. In the latter it finds the folders below that can. If none can, this is
-// an error.
+// line of the reason. For the latter, it searches the folders below for sources that can be
+// rendered. It returns an error if no source can be rendered.
 func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSource) (good []claimedSource, failed failures, err error) {
 	var first error
 	for depth, tries := 0, all; len(tries) > 0; depth++ {
@@ -261,7 +262,7 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 				continue
 			}
 			first = cmp.Or(first, problems[i])
-			if depth == 0 { // there may be many packages below, most without objects
+			if depth == 0 { // there may be many packages below, most of them without objects
 				failed.reasons = append(failed.reasons, fmt.Sprintf("%s (%s): %s", s.Path, s.Interpreter, o.reason(s, problems[i])))
 			} else {
 				failed.below = append(failed.below, s)
@@ -281,7 +282,7 @@ func (o *InitOptions) rendering(ctx context.Context, f *finder, all []claimedSou
 	return good, failed, nil
 }
 
-// try renders sources, and returns the error of each.
+// try renders the sources, and returns one error for each.
 func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, error) {
 	problems := make([]error, len(all))
 	return problems, atonce.Each(ctx, atonce.Renders, all, func(ctx context.Context, i int, s claimedSource) error {
@@ -292,8 +293,8 @@ func (o *InitOptions) try(ctx context.Context, all []claimedSource) ([]error, er
 	})
 }
 
-// reason returns the first line of why a source cannot be rendered. It is written beside the
-// source, so it names files from there, whatever the working directory is.
+// reason returns the first line of the error of a source. It is written to a file in the folder,
+// so paths in it are relative to that folder and not to the working directory.
 func (o *InitOptions) reason(s claimedSource, err error) string {
 	if failed, ok := errors.AsType[*engine.StageError](err); ok {
 		err = failed.Err
@@ -309,16 +310,16 @@ func (o *InitOptions) reason(s claimedSource, err error) string {
 	return first
 }
 
-// path returns the path of a source from the working directory.
+// path returns the path of a source relative to the working directory.
 func (o *InitOptions) path(s claimedSource) string {
 	return filepath.Join(o.Dir, filepath.FromSlash(s.Path))
 }
 
-// commentWidth is the width of comments.
+// commentWidth is the maximum width of comments.
 const commentWidth = 120
 
-// comment lists paths in a comment, all of them: something that is left out silently would be
-// missed in the cluster.
+// comment writes all paths as a comment. The list is complete, because something left out
+// silently would be missing in the cluster.
 func comment(b *strings.Builder, what string, all []claimedSource) {
 	if len(all) == 0 {
 		return
@@ -338,13 +339,13 @@ func comment(b *strings.Builder, what string, all []claimedSource) {
 	b.WriteString(line + "\n")
 }
 
-// name gives every source a unique name: the last element of its path, or the whole path if
-// necessary.
+// name gives every source a unique name: the last element of its path or, if necessary, the whole
+// path.
 func name(sources []claimedSource) {
 	last := func(s claimedSource) string {
 		base := path.Base(s.Path)
 		if s.overlays != nil {
-			base = s.Name // of the application of the overlays
+			base = s.Name // the application of the overlays
 		}
 		if s.by != nil && path.Ext(base) == ".tgz" {
 			base = strings.TrimSuffix(base, ".tgz")

@@ -34,7 +34,7 @@ sources:
   - path: overlays/dev
     interpreter: kustomize
     name: app
-# All of these in one artifact, a folder each:
+# All of these go into one artifact, each in its own folder:
 environments:
   dev: {sources: {app: {path: overlays/dev}}}
   prod: {sources: {app: {path: overlays/prod}}}
@@ -44,7 +44,7 @@ sources:
   - path: overlays/dev
     interpreter: kustomize
     name: app
-# All of these in one artifact, a folder each:
+# All of these go into one artifact, each in its own folder:
 environments:
   dev: {sources: {app: {path: overlays/dev}}}
   prod-eu: {sources: {app: {path: overlays/prod/eu}}}
@@ -62,7 +62,7 @@ sources:
   - path: rules
     interpreter: kustomize
     name: rules
-# All of these in one artifact, a folder each:
+# All of these go into one artifact, each in its own folder:
 environments:
   dev: {sources: {db: {path: apps/db/overlays/dev}, web: {path: apps/web/overlays/dev}}}
   prod: {sources: {db: {path: apps/db/overlays/prod}, web: {path: apps/web/overlays/prod}}}
@@ -80,7 +80,7 @@ sources:
   - path: environments/dev/web
     interpreter: kustomize
     name: web
-# All of these in one artifact, a folder each:
+# All of these go into one artifact, each in its own folder:
 environments:
   dev: {sources: {db: {path: environments/dev/db}, debug: {path: environments/dev/debug}, web: {path: environments/dev/web}}}
   prod: {sources: {db: {path: environments/prod/db}, web: {path: environments/prod/web}}, skip: [debug]}
@@ -89,7 +89,7 @@ environments:
 sources:
   - path: chart
     interpreter: helm
-# All of these in one artifact, a folder each:
+# All of these go into one artifact, each in its own folder:
 # environments:
 #   dev: {sources: {chart: {options: {values: [chart/values-dev.yaml]}}}}
 #   prod: {sources: {chart: {options: {values: [chart/values-prod.yaml]}}}}
@@ -103,7 +103,7 @@ sources:
   - path: web
     interpreter: helm
     name: web
-# All of these in one artifact, a folder each:
+# All of these go into one artifact, each in its own folder:
 environments:
   dev: {sources: {app: {path: envs/dev}}}
   prod: {sources: {app: {path: envs/prod}, web: {options: {values: [web/values-prod.yaml]}}}}

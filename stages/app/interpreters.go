@@ -12,7 +12,7 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// interpreters are the built-in one, and those that a host runs.
+// interpreters combines the built-in interpreter with those that a host runs.
 type interpreters struct{ host *host.Host }
 
 func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpreter, error) {
@@ -29,7 +29,7 @@ func (i interpreters) Find(ctx context.Context, name string) (rendering.Interpre
 	return found, nil
 }
 
-// List returns what is found even if some of it is broken.
+// List returns the interpreters that it finds, even if some are broken.
 func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error) {
 	first, err := newBuiltIn(ctx)
 	if err != nil {
@@ -41,7 +41,7 @@ func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error)
 	}
 	found, err := i.host.List(ctx)
 	for _, f := range found {
-		// The built-in interpreter takes precedence over a program of its name.
+		// The built-in interpreter takes precedence over a program of the same name.
 		if f.Name() != BuiltIn {
 			list = append(list, f)
 		}
@@ -52,7 +52,8 @@ func (i interpreters) List(ctx context.Context) ([]rendering.Interpreter, error)
 // BuiltIn is the name of the built-in interpreter, which reads manifests as they are.
 const BuiltIn = "plain"
 
-// builtIn is plain, which runs no code of the source and so needs no process of its own.
+// builtIn is the plain interpreter. It runs no code from the source, so it needs no process of
+// its own.
 type builtIn struct {
 	*plain.Interpreter
 	checksum digest.Digest

@@ -15,15 +15,15 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 )
 
-// laterTags finds what cosign attached to manifests by tag. The root does not contain what was
-// signed after packing.
+// laterTags finds what cosign attached to manifests by tag after the application was packed, so
+// that the root does not list it.
 type laterTags struct {
 	from layout.Repository
-	has  func(tag string) bool // as far as is known without asking
+	has  func(tag string) bool // may return true for a tag that does not exist
 }
 
-// openLater opens the tags of a place. In a registry a single list of all tags is sufficient.
-// The warning, if not "", is why it could not be read; then nothing is found.
+// openLater opens the tags of a repository or layout. For a registry, it requests the list of all
+// tags once. If that fails, it returns a warning with the reason, and find returns nothing.
 func openLater(ctx context.Context, from layout.Repository) (_ *laterTags, warning string, err error) {
 	repository, ok := from.(*registry.Repository)
 	if !ok {
@@ -34,7 +34,7 @@ func openLater(ctx context.Context, from layout.Repository) (_ *laterTags, warni
 		return nil, "", err
 	}
 	if err != nil {
-		warning = fmt.Sprintf("what cosign attached by tag since it was taped is unknown, and is not copied: %v", err)
+		warning = fmt.Sprintf("cannot tell what cosign attached by tag since packaging, so it is not copied: %v", err)
 	}
 	return &laterTags{from, func(tag string) bool {
 		_, ok := slices.BinarySearch(list, tag)
@@ -42,7 +42,8 @@ func openLater(ctx context.Context, from layout.Repository) (_ *laterTags, warni
 	}}, warning, nil
 }
 
-// find returns what is attached by tag to the subjects, and to that, except for the known tags.
+// find returns what is attached by tag to the subjects, and to what it finds, except for known
+// tags.
 func (l *laterTags) find(ctx context.Context, subjects []digest.Digest, known []transfer.Tagged) ([]transfer.Tagged, error) {
 	seen := map[string]bool{"": true}
 	for _, k := range known {
@@ -50,7 +51,7 @@ func (l *laterTags) find(ctx context.Context, subjects []digest.Digest, known []
 	}
 	var found []transfer.Tagged
 	subjects = slices.Clone(subjects)
-	for i := 0; i < len(subjects); i++ { // it grows
+	for i := 0; i < len(subjects); i++ { // the loop appends to subjects
 		for _, suffix := range cosignSuffixes {
 			tag := registry.AttachedTag(subjects[i], suffix)
 			if seen[tag] || !l.has(tag) {

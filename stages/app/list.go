@@ -40,13 +40,13 @@ type ListedApplication struct {
 	Digest  digest.Digest `json:"digest"`
 	Created time.Time     `json:"created,omitzero"`
 	Images  int           `json:"images"`
-	// Signed reports whether the root has a signature, which is not verified.
+	// Signed reports whether the root has a signature. The signature is not verified.
 	Signed bool `json:"signed"`
 }
 
-// List lists the applications of a repository. In addition to the list of tags it takes one
-// request per tag, one for what is attached to each root, and one more for each possible
-// signature if the registry does not report its type.
+// List lists the applications of a repository. It sends the requests for the list of tags, one
+// request per tag, one for the referrers of each root and, if the registry does not report types,
+// one more for each possible signature.
 func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	r, err := parseReference(o.Repository)
 	if err != nil {
@@ -89,8 +89,8 @@ func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	return result, nil
 }
 
-// Tags returns the tags of a repository that lead to applications. It takes only the requests
-// for the list of tags.
+// Tags returns the tags of a repository that lead to applications. It only sends the requests for
+// the list of tags.
 func Tags(ctx context.Context, o ListOptions) ([]string, error) {
 	from, err := o.Registry.Repository(o.Repository)
 	if err != nil {
@@ -99,7 +99,7 @@ func Tags(ctx context.Context, o ListOptions) ([]string, error) {
 	return applicationTags(ctx, from)
 }
 
-// applicationTags returns the tags that have one for the content beside them, as only
+// applicationTags returns the tags that have a tag for the content beside them, which only
 // applications do.
 func applicationTags(ctx context.Context, from *registry.Repository) ([]string, error) {
 	tags, err := from.Tags(ctx)
@@ -112,7 +112,8 @@ func applicationTags(ctx context.Context, from *registry.Repository) ([]string, 
 	}), nil
 }
 
-// listed inspects one tag; nil if it is not an application, or was removed meanwhile.
+// listed inspects one tag. It returns nil if the tag does not lead to an application, or was
+// removed in the meantime.
 func listed(ctx context.Context, from *registry.Repository, tag string) (*ListedApplication, error) {
 	desc, data, err := from.Manifest(ctx, tag)
 	if errdefs.IsNotFound(err) {
@@ -126,7 +127,7 @@ func listed(ctx context.Context, from *registry.Repository, tag string) (*Listed
 		return nil, nil
 	}
 	app := &ListedApplication{Tag: tag, Digest: desc.Digest}
-	app.Created, _ = time.Parse(time.RFC3339, index.Annotations[ocispec.AnnotationCreated]) // zero if there is none
+	app.Created, _ = time.Parse(time.RFC3339, index.Annotations[ocispec.AnnotationCreated]) // zero if missing
 	for _, child := range index.Manifests {
 		if child.Annotations[artifact.AnnotationRole] == artifact.RoleImage {
 			app.Images++
@@ -154,14 +155,14 @@ func signedRoots(ctx context.Context, from *registry.Repository, roots map[diges
 	return err
 }
 
-// isSignature reports whether a referrer is a signature, as opposed to a record of a promotion
-// or a summary. It reads the manifest only if the registry does not report the type.
+// isSignature reports whether a referrer is a signature rather than a record of a promotion or a
+// summary. It reads the manifest only if the registry does not report the type.
 func isSignature(ctx context.Context, from *registry.Repository, referrer ocispec.Descriptor) (bool, error) {
 	if images.TellsKind(referrer) {
 		return images.KindOf(referrer.ArtifactType, referrer.Annotations) == images.Signature, nil
 	}
 	_, data, err := from.Manifest(ctx, referrer.Digest.String())
-	if errdefs.IsNotFound(err) { // it was deleted
+	if errdefs.IsNotFound(err) { // deleted in the meantime
 		return false, nil
 	}
 	if err != nil {
@@ -171,8 +172,8 @@ func isSignature(ctx context.Context, from *registry.Repository, referrer ocispe
 	return descriptor.Unmarshal(data, &m) == nil && slices.Contains(images.KindsOf(m), images.Signature), nil
 }
 
-// IsRepository reports whether a reference names a repository without a tag or digest, and not
-// a path on this machine.
+// IsRepository reports whether ref is a repository without a tag or digest, and not a path on
+// this machine.
 func IsRepository(ref string) bool {
 	if _, ok := applicationReference(ref); !ok || strings.HasPrefix(ref, "oci:") || strings.HasPrefix(ref, "archive:") {
 		return false

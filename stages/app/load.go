@@ -24,21 +24,22 @@ type LoadOptions struct {
 	// File is an archive or the folder of a layout, or a reference to one
 	// (archive:FILE[:TAG], oci:DIR[:TAG]).
 	File string
-	// Repository to write to, with or without a tag; "" is the one that the application was
-	// packed for.
+	// Repository is the repository to write to, with or without a tag; by default the one that
+	// the application was packed for.
 	Repository string
-	// Check walks what the repository has instead of trusting that existing content is complete.
+	// Check checks everything that the repository has, instead of trusting that existing content
+	// is complete.
 	Check bool
-	// Immutable refuses to move a tag before anything is written.
+	// Immutable refuses to move a tag, before anything is written.
 	Immutable bool
-	// Trust is the file of a trust policy that the source must satisfy; "" is none.
+	// Trust is the file of a trust policy that the source must satisfy, or "" for none.
 	Trust string
 }
 
-// Load writes the application of an archive, or an image, to a repository: everything by its
-// digest, the lists of referrers, the tags of images and of the content, and the root's last.
-// Nothing is tagged unless the archive is complete. Existing content is not sent again, so an
-// interrupted load can be repeated.
+// Load writes the application in an archive, or an image, to a repository: first everything by
+// digest, then the lists of referrers, then the tags of images and of the content, and last the
+// tag of the root. It tags nothing unless the archive is complete. Existing content is not sent
+// again, so an interrupted load can be repeated.
 func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 	source, err := layoutReference(o.File)
 	if err != nil {
@@ -50,7 +51,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 	}
 	if o.Repository == "" {
 		if o.Repository = home; home == "" {
-			return nil, fmt.Errorf("load %s: it does not say which repository it is for: name one", o.File)
+			return nil, fmt.Errorf("load %s: it does not record which repository it is for: name one", o.File)
 		}
 	}
 	result, err := copyPair(ctx, CopyOptions{Environment: o.Environment, Check: o.Check, Immutable: o.Immutable, Trust: o.Trust}, CopyPair{Source: source, Target: o.Repository}, "load", o.Events, nil)
@@ -60,7 +61,7 @@ func Load(ctx context.Context, o LoadOptions) (*CopyResult, error) {
 	return result, nil
 }
 
-// layoutReference returns the reference to the layout or archive at a path.
+// layoutReference returns the reference of the layout or archive at a path.
 func layoutReference(path string) (string, error) {
 	if layout.IsReference(path) {
 		return path, nil
@@ -75,8 +76,8 @@ func layoutReference(path string) (string, error) {
 	return "archive:" + path, nil
 }
 
-// checkLoad returns an error if the content of an archive or a layout cannot be loaded, and the
-// repository that it was written for: "" if it is not an application.
+// checkLoad returns the repository that an archive or layout was written for, or "" if it is not
+// an application. It returns an error if the content cannot be loaded.
 func checkLoad(ctx context.Context, env Environment, source string) (home string, err error) {
 	at, err := open(ctx, env.Registry, source)
 	if err != nil {
@@ -106,8 +107,8 @@ func checkLoad(ctx context.Context, env Environment, source string) (home string
 	return artifact.Home(statements), err
 }
 
-// whole returns an error if a layout lacks anything that it refers to. Blobs are not read; that
-// is done when they are copied.
+// whole returns an error if a layout lacks anything that it refers to. It does not read blobs;
+// copying does.
 func whole(ctx context.Context, layout *layout.Layout) error {
 	var tree transfer.Tree
 	if err := tree.Add(ctx, layout, nil, layout.Index().Manifests...); err != nil {

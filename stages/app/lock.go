@@ -22,19 +22,19 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// locking is the lock of a pipeline file. The zero value locks nothing.
+// locking is the lock of a pipeline file. The zero value has no lock.
 type locking struct {
 	file string
-	// read is the lock on disk; used is the part that applies to this run, without what is to be
-	// updated, nil if there is none.
+	// read is the lock on disk. used is the part that applies to this run, which excludes what is
+	// to be updated; nil if there is none.
 	read, used *pipeline.Lock
 	locked     bool
 	data       []byte // of the file
-	// interpreters are asked for their builds for other platforms.
+	// interpreters are asked for the checksums of their builds for other platforms.
 	interpreters Interpreters
 }
 
-// lock reads the lock. Without a pipeline file there is none.
+// lock reads the lock. There is none without a pipeline file.
 func (o *Options) lock() (locking, error) {
 	if o.Pipeline == "" {
 		return locking{}, nil
@@ -78,7 +78,7 @@ func (o *Options) lock() (locking, error) {
 	return l, nil
 }
 
-// digests returns the locked digests of images; nil if there is no lock.
+// digests returns the locked digests of images, or nil if there is no lock.
 func (l locking) digests() map[string]digest.Digest {
 	if l.used == nil || l.used.Images == nil && l.read.Images != nil {
 		return nil
@@ -89,7 +89,7 @@ func (l locking) digests() map[string]digest.Digest {
 	return l.used.Images
 }
 
-// materials returns the locked materials; nil if there is no lock.
+// materials returns the locked materials, or nil if there is no lock.
 func (l locking) materials() []interpreter.Material {
 	if l.used == nil || l.used.Materials == nil && l.read.Materials != nil {
 		return nil
@@ -101,7 +101,7 @@ func (l locking) materials() []interpreter.Material {
 	return out
 }
 
-// source returns the part of the lock that is for sources; nil if there is none.
+// source returns the part of the lock that applies to sources, or nil if there is none.
 func (l locking) source() *source.Lock {
 	if l.used == nil {
 		return nil
@@ -116,8 +116,8 @@ func (l locking) source() *source.Lock {
 	return lock
 }
 
-// checkUpdate refuses to update an entry that cannot exist, before anything is pushed. A name
-// that is not in the lock may be new, which only resolving shows.
+// checkUpdate returns an error for an update of an entry that cannot exist, before anything is
+// pushed. A name that is not in the lock may be new, which is known only after resolving.
 func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) error {
 	if o.Update == "" {
 		return nil
@@ -134,7 +134,7 @@ func (o *PackageOptions) checkUpdate(ctx context.Context, p *pipeline.Pipeline) 
 	return err
 }
 
-// updateLock writes the findings of a run to the lock.
+// updateLock writes what a run found to the lock.
 func (o *PackageOptions) updateLock(ctx context.Context, run made) error {
 	l, err := o.lock()
 	if err != nil {
@@ -161,7 +161,7 @@ func (l locking) updated(ctx context.Context, run made, what string) (*pipeline.
 	return l.read.Update(found, what)
 }
 
-// addBuilds adds the checksums for platforms that an interpreter was not used on, if it belongs
+// addBuilds adds the checksums of an interpreter for other platforms, if the interpreter belongs
 // to a release, so that the lock is valid wherever that release runs.
 func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 	for name, locked := range found.Interpreters {
@@ -177,7 +177,8 @@ func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 		if err != nil {
 			return err
 		}
-		// The program that ran must be the recorded one, or the release is another.
+		// The program that ran must have the recorded checksum; otherwise it is not from that
+		// release.
 		if platform := runtime.GOOS + "/" + runtime.GOARCH; builds[platform] == locked.Checksums[platform] {
 			maps.Copy(locked.Checksums, builds)
 		}
@@ -185,7 +186,7 @@ func (l locking) addBuilds(ctx context.Context, found *pipeline.Lock) error {
 	return nil
 }
 
-// found returns the findings of a run in the form of a lock.
+// found returns what a run found, in the form of a lock.
 func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 	lock := &pipeline.Lock{
 		Images: map[string]digest.Digest{}, Interpreters: map[string]pipeline.LockedInterpreter{}, Materials: map[string]string{},
@@ -222,7 +223,7 @@ func found(ctx context.Context, run made) (*pipeline.Lock, error) {
 	for _, r := range rendered {
 		for _, m := range r.Materials {
 			if was, ok := lock.Materials[m.URI]; ok && was != m.Digest {
-				return nil, fmt.Errorf("%s was fetched with two digests, %s and %s, and a lock has one: name content that does not change", m.URI, was, m.Digest)
+				return nil, fmt.Errorf("%s was fetched with two digests, %s and %s, but a lock has one: name content that does not change", m.URI, was, m.Digest)
 			}
 			lock.Materials[m.URI] = m.Digest
 		}

@@ -25,7 +25,7 @@ type result[T any] struct {
 	mediaType string
 }
 
-// Outputs of the default pipeline that a verb reads.
+// Outputs of the default pipeline that verbs read.
 var (
 	resolvedImages = result[images.List]{"resolve.images", images.MediaTypeList}
 	foundImages    = result[images.List]{"discover.images", images.MediaTypeList}
@@ -45,8 +45,8 @@ const (
 	signed       engine.Ref = "sign.signatures"
 )
 
-// results returns the outputs of a run that are read after it. Manifests are only read if the
-// targets are for them.
+// results returns the outputs of a run that are read afterwards. They include manifests only if
+// the targets produce them.
 func results(graph *engine.Graph, targets []string) []engine.Ref {
 	out := []engine.Ref{
 		resolvedImages.ref, foundImages.ref, references.ref, edits.ref, contentMade, rootMade, rootTags.ref, tagReason.ref, signed, movedImages.ref, pushedMade.ref,
@@ -67,7 +67,7 @@ type made struct{ *engine.Result }
 // reading reads an output of a run.
 type reading func(context.Context, made) error
 
-// read reads outputs, until one cannot be read.
+// read calls each reading until one fails.
 func (m made) read(ctx context.Context, list ...reading) error {
 	for _, read := range list {
 		if err := read(ctx, m); err != nil {
@@ -88,7 +88,7 @@ func (d result[T]) into(v *T) reading {
 	}
 }
 
-// manifests returns the manifests of scan or of pin.
+// manifests returns the manifests that scan or pin output.
 func (m made) manifests(ctx context.Context, of engine.Ref) ([]files.File, error) {
 	desc, err := m.Output(of)
 	if err != nil {
@@ -133,18 +133,18 @@ func (m made) product(ctx context.Context) (*product, error) {
 	return &p, err
 }
 
-// facts returns the facts of every source.
+// facts returns the facts about every source.
 func (m made) facts(ctx context.Context) ([]vcs.Facts, error) {
 	return every[vcs.Facts](ctx, m, "facts", vcs.MediaType)
 }
 
-// environments are those that were rendered; none where the pipeline has none.
+// environments returns the environments that were rendered; none if the pipeline has none.
 func (m made) environments(ctx context.Context) (artifact.EnvironmentSet, error) {
 	all, err := m.facts(ctx)
 	return artifact.Environments(artifact.Annotations("", all, time.Time{})), err
 }
 
-// every reads the documents that all instances of a node made.
+// every reads a document of all instances of a node.
 func every[T any](ctx context.Context, m made, output, mediaType string) ([]T, error) {
 	var list []ocispec.Descriptor
 	for _, node := range m.Nodes {
@@ -155,7 +155,7 @@ func every[T any](ctx context.Context, m made, output, mediaType string) ([]T, e
 	return engine.GetAllJSON[T](ctx, m.Store, list, mediaType)
 }
 
-// warnings returns the warnings of the run as text.
+// warnings returns the text of the warnings of the run.
 func (m made) warnings() []string {
 	out := []string{}
 	for _, w := range m.Warnings {
@@ -164,7 +164,7 @@ func (m made) warnings() []string {
 	return out
 }
 
-// nodes returns how the nodes of the run ended.
+// nodes returns how each node of the run ended.
 func (m made) nodes() []NodeResult {
 	out := make([]NodeResult, 0, len(m.Nodes))
 	for _, n := range m.Nodes {

@@ -20,25 +20,26 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// opened is an open reference. It must be closed by the caller.
+// opened is an open reference. The caller must close it.
 type opened struct {
 	layout.Repository
-	// name is the name of the repository, "" for layouts and archives; layout is one of those,
-	// or nil.
+	// name is the name of the repository, or "" for a layout or an archive. layout is the layout
+	// or archive, or nil.
 	name   string
 	layout *layout.Layout
-	// tag is the reference's, "" if it has only a digest (or, in a layout, none).
+	// tag is the tag in the reference, or "" if it has only a digest or, in a layout, neither.
 	tag string
-	// version is what to resolve: the digest, or else the tag; "" is the only manifest.
+	// version is what to resolve: the digest, or else the tag. If empty, there must be exactly
+	// one manifest.
 	version string
-	// warning is about what was opened; "" is none.
+	// warning is about what was opened; "" if there is none.
 	warning string
 	close   func() error
 }
 
 // open opens a reference: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or
-// archive:FILE[:TAG]. An existing layout or archive takes precedence over a repository, even
-// without its prefix.
+// archive:FILE[:TAG]. An existing layout or archive takes precedence over a repository, even if
+// its prefix is missing.
 func open(ctx context.Context, client *registry.Client, ref string) (*opened, error) {
 	if layout.IsReference(ref) {
 		layout, version, err := layout.OpenReference(ctx, ref)
@@ -71,7 +72,7 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 	case err != nil:
 		return nil, err
 	case r.Version() == "":
-		return nil, usagef("%s names no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
+		return nil, usagef("%s has no tag and no digest; add one, such as %s:v1.0.0", ref, ref)
 	}
 	repo, err := client.Repository(r.Name)
 	if err != nil {
@@ -80,8 +81,8 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 	return &opened{Repository: repo, name: r.Name, tag: r.Tag, version: r.Version(), close: func() error { return nil }}, nil
 }
 
-// openSaved opens the image in an archive in Docker's own format, which is unpacked; nil if the
-// reference is not to one.
+// openSaved unpacks and opens the image in an archive of Docker's own format. It returns nil if
+// the reference is not to such an archive.
 func openSaved(ctx context.Context, ref string) (*opened, error) {
 	file, version, err := layout.SplitReference(ref)
 	if err != nil || !strings.HasPrefix(ref, "archive:") {
@@ -95,8 +96,8 @@ func openSaved(ctx context.Context, ref string) (*opened, error) {
 	return &opened{Repository: source, tag: tag, warning: source.Warning(), close: places.Close}, nil
 }
 
-// SplitTag splits REPOSITORY[:TAG]. A text of another form is returned as the repository, which
-// its user checks.
+// SplitTag splits REPOSITORY[:TAG]. It returns any other text as the repository, which the caller
+// has to validate.
 func SplitTag(text string) (repository, tag string, err error) {
 	r := imageref.Split(text)
 	if _, err := imageref.Parse(text); err != nil || r.Tag == "" || r.Digest != "" || !strings.Contains(r.Name, "/") { // registry.example.com:5000 is a host
@@ -105,7 +106,7 @@ func SplitTag(text string) (repository, tag string, err error) {
 	return r.Name, r.Tag, asUsage(artifact.CheckTag(r.Tag))
 }
 
-// isPath reports whether a text is meant as a path.
+// isPath reports whether a text looks like a path.
 func isPath(text string) bool {
 	for _, prefix := range []string{"./", "../", "/", "~/"} {
 		if strings.HasPrefix(text, prefix) {
@@ -115,7 +116,7 @@ func isPath(text string) bool {
 	return text == "." || text == ".."
 }
 
-// isArchiveName reports whether a text has the form of an archive's name.
+// isArchiveName reports whether a text looks like the name of an archive.
 func isArchiveName(text string) bool {
 	for _, suffix := range []string{".tar", ".tgz", ".tar.gz", ".tar.zst"} {
 		if strings.HasSuffix(text, suffix) {
@@ -125,7 +126,7 @@ func isArchiveName(text string) bool {
 	return false
 }
 
-// parseReference parses a reference that must name its registry.
+// parseReference parses a reference that must include a registry.
 func parseReference(text string) (imageref.Reference, error) {
 	none := imageref.Reference{}
 	if layout.IsReference(text) {
@@ -155,14 +156,14 @@ func parseReference(text string) (imageref.Reference, error) {
 	return r, nil
 }
 
-// isPort reports whether the text after a colon may be a port, as in HOST:PORT.
+// isPort reports whether the text after a colon can be a port, as in HOST:PORT.
 func isPort(s string) bool {
 	port, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && port >= 80
 }
 
-// resolve finds the manifest that the reference names. An archive of an application must be
-// what save writes.
+// resolve finds the manifest that the reference names. An archive of an application must be what
+// Save writes.
 func (o *opened) resolve(ctx context.Context) (ocispec.Descriptor, error) {
 	root, err := o.find(ctx)
 	if err == nil {

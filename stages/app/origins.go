@@ -21,36 +21,36 @@ import (
 	"github.com/taped-dev/tape/stages/source"
 )
 
-// origins runs stages, and makes their messages name the files of the user, which can be
-// opened. Stages know the files of a tar: those that an interpreter reads are named from the
-// top of the repository, and rendered ones exist nowhere else. Outputs of stages must not
-// depend on where the sources are, because kept ones are used in any working directory; so
-// names are changed here, where messages leave.
+// origins runs stages, and rewrites file names in their messages to files that users can open.
+// Stages only know the files of a tar: files that an interpreter reads are named relative to the
+// top of the repository, and rendered files do not exist on disk. Outputs of stages must not
+// depend on the location of the sources, because cached outputs are used in any working
+// directory. So names are rewritten where messages leave the stages.
 type origins struct {
 	engine.Executor
-	// place returns the location of the source at a path in a pipeline, relative to the working
-	// directory; "" if it must not be named.
+	// place returns the location of the source at a path in the pipeline, relative to the working
+	// directory, or "" if it must not be named.
 	place func(path string) string
 	// unused is [pipeline.Expanded.Unused].
 	unused func(engine.Event) (message string, ok bool)
 
 	mu       sync.Mutex
-	sources  map[string]string      // the location of each source, by its node
+	sources  map[string]string      // locations by name of the source node
 	rendered map[string]origin      // by name among all manifests
-	words    words                  // of the names in rendered
-	made     map[digest.Digest]bool // the manifests that interpreters made
-	changed  bool                   // by a stage behind the interpreter: lines are others
-	told     map[string]bool        // warnings and notes: several environments read the same files
+	words    words                  // words of the names in rendered
+	made     map[digest.Digest]bool // manifests that interpreters made
+	changed  bool                   // by a stage after the interpreter, so that line numbers differ
+	reported map[string]bool        // messages that were reported: several environments read the same files
 }
 
 // origin is what a rendered file was made from.
 type origin struct {
-	name string // relative to the working directory; of a folder it ends in a slash
-	same bool   // the files are the same, and so are their lines
+	name string // relative to the working directory; the name of a folder ends in a slash
+	same bool   // the files are equal, and so are their line numbers
 }
 
-// placeOf returns the location of a source relative to the working directory; "" if it is not a
-// path of the user's.
+// placeOf returns the location of a source relative to the working directory, or "" if it is not
+// a path of the user.
 func (o *Options) placeOf(path string) string {
 	if slices.ContainsFunc(o.Sources, func(s Source) bool { return s.Temporary && s.Path == path }) {
 		return ""
@@ -85,7 +85,7 @@ func (o *origins) Replay(ctx context.Context, t *engine.Task, outputs engine.Out
 	return o.learn(ctx, t, outputs)
 }
 
-// report changes the names in the messages of a task, until the returned function is called.
+// report rewrites the names in messages of a task until end is called.
 func (o *origins) report(t *engine.Task, rename func(string) string) (end func()) {
 	report := t.Report
 	t.Report = func(e engine.Event) {
@@ -105,17 +105,17 @@ func (o *origins) report(t *engine.Task, rename func(string) string) (end func()
 	return func() { t.Report = report }
 }
 
-// first reports whether a message has not been told before.
+// first reports whether a message has not been reported before.
 func (o *origins) first(message string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	before := o.told[message]
-	o.told[message] = true
+	before := o.reported[message]
+	o.reported[message] = true
 	return !before
 }
 
-// look records, before a node runs, the location of a source, and whether scanned files were
-// made by interpreters.
+// look records the location of a source, and whether interpreters made the scanned files, before
+// a node runs.
 func (o *origins) look(t *engine.Task) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -169,10 +169,10 @@ func (o *origins) source(render *engine.Task) string {
 	return o.sources[name]
 }
 
-// renamer returns the function that changes the names in a node's messages.
+// renamer returns the function that rewrites names in the messages of a node.
 func (o *origins) renamer(ctx context.Context, t *engine.Task) func(string) string {
 	switch t.Node.Kind {
-	case "source", "attest", "index", "sign", "push": // what they name is in the repository, or is published
+	case "source", "attest", "index", "sign", "push": // they name files in the repository, or what is published
 		return func(text string) string { return text }
 	case "render":
 		read := sync.OnceValue(func() func(string) string { return o.read(ctx, t) })
@@ -185,7 +185,7 @@ func (o *origins) renamer(ctx context.Context, t *engine.Task) func(string) stri
 	}
 }
 
-// read changes the names of files that an interpreter read.
+// read returns a function that rewrites the names of files that an interpreter read.
 func (o *origins) read(ctx context.Context, t *engine.Task) func(string) string {
 	o.mu.Lock()
 	place := o.source(t)
@@ -194,7 +194,7 @@ func (o *origins) read(ctx context.Context, t *engine.Task) func(string) string 
 	err := engine.GetJSON(ctx, t.Store, t.Inputs["request"], rendering.MediaTypeRequest, &request)
 	all, filesErr := files.Get(ctx, t.Store, t.Inputs["files"])
 	if err != nil || filesErr != nil || place == "" || request.Reference != "" {
-		return func(text string) string { return text } // its reader reports that
+		return func(text string) string { return text } // the stage that reads it reports that
 	}
 	names, first := make(map[string]bool, len(all)), words{}
 	for _, f := range all {
@@ -233,16 +233,17 @@ func (e *renamedError) Error() string { return e.text }
 func (e *renamedError) Unwrap() error { return e.err }
 
 const (
-	// maxName bounds the name of a file that is looked for in a text, and maxMessage the part of
-	// the text: more is the output of a template rather than a message.
+	// maxName limits the length of a file name that is searched for in a text. maxMessage limits
+	// the part of the text that is searched, because a longer text is the output of a template
+	// rather than a message.
 	maxName    = 4096
 	maxMessage = 64 << 10
-	// beforeName and afterName are the characters that a name in a text stands between.
+	// beforeName and afterName are the characters that may precede and follow a name in a text.
 	beforeName, afterName = " \n\"'`(=[,;", " \n\"'`):],;"
 )
 
-// words holds the length of the longest name that begins with a word, so that names are looked
-// for only after the first words of names.
+// words maps a first word to the length of the longest name that begins with it. It limits the
+// search for names to words that begin one.
 type words map[string]int
 
 func (w words) add(name string) {
@@ -250,7 +251,7 @@ func (w words) add(name string) {
 	w[first] = max(w[first], min(len(name), maxName))
 }
 
-// word returns the text up to the first character after which a name may end.
+// word returns the text up to the first character that may end a name.
 func word(text string) string {
 	if end := strings.IndexAny(text, afterName); end >= 0 {
 		return text[:end]
@@ -258,8 +259,8 @@ func word(text string) string {
 	return text
 }
 
-// rename replaces the names of files in a text, with the line and column after them, by their
-// origins. A name must not touch other letters; the longest match is used.
+// rename replaces file names in a text, including the line and column after them, by their
+// origins. Only complete names are replaced, and the longest match is used.
 func rename(text string, first words, from func(name string, line int) (images.Source, bool)) string {
 	if len(text) > maxMessage {
 		return rename(text[:maxMessage], first, from) + text[maxMessage:]
@@ -294,7 +295,7 @@ func rename(text string, first words, from func(name string, line int) (images.S
 	return b.String()
 }
 
-// position parses :line or :line:column at the start of a text.
+// position parses :line or :line:column at the beginning of a text.
 func position(text string) (line, column, length int) {
 	number := func(text string) (n, length int) {
 		digits := len(text) - len(strings.TrimLeft(strings.TrimPrefix(text, ":"), "0123456789"))
@@ -323,7 +324,7 @@ func (o *origins) locations(list []images.Location) []images.Location {
 	return list
 }
 
-// trace adds the origins to all lists.
+// trace adds origins to the locations in all lists.
 func (o *origins) trace(unpinned []images.Unpinned, placeholders []images.Placeholder, skipped []images.Skipped) {
 	for i := range unpinned {
 		unpinned[i].Locations = o.locations(unpinned[i].Locations)

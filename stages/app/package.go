@@ -18,8 +18,8 @@ import (
 	"github.com/taped-dev/tape/stages/push"
 )
 
-// Package packs the sources with all their images into one artifact, and pushes or saves it.
-// Nothing is tagged until everything is there.
+// Package packs the sources with all their images into one artifact, and pushes or saves it. It
+// sets tags after everything else.
 func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 		o.Cache = o.Cache.ReadOnly()
 	}
 	if _, alone := o.Signer.(*Key); o.DryRun && !alone {
-		o.Signer = nil // it asks services, which record what they signed
+		o.Signer = nil // it would send requests to services, which record what they sign
 	}
 	p, err := o.prepare(ctx)
 	if err == nil {
@@ -37,7 +37,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whether it is written to the repository, or would be but for a dry run.
+	// sends is set if the artifact is written to the repository, or would be without a dry run.
 	sends := o.Save == "" || o.Push
 	var targets []string
 	switch {
@@ -70,7 +70,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	}
 	if o.Update != "" && !o.DryRun {
 		if err := o.updateLock(ctx, run); err != nil {
-			return nil, fmt.Errorf("the application is packaged, but its lock is not updated: %w", err)
+			return nil, fmt.Errorf("the application is packaged, but its lock was not updated: %w", err)
 		}
 	}
 	result := &PackageResult{
@@ -134,7 +134,7 @@ func Package(ctx context.Context, o PackageOptions) (*PackageResult, error) {
 	return result, nil
 }
 
-// set sets what the options determine about the artifact.
+// set applies the options to the nodes that they configure.
 func (o *PackageOptions) set(p *pipeline.Pipeline) (err error) {
 	if o.Repository != "" {
 		err = errors.Join(err, p.Set("output.image", o.Repository))
@@ -151,7 +151,7 @@ func (o *PackageOptions) set(p *pipeline.Pipeline) (err error) {
 	return err
 }
 
-// forecast returns the tags that a run would move: none in a repository that cannot be read.
+// forecast returns the tags that a run would move, or none if the repository cannot be read.
 func (o *PackageOptions) forecast(ctx context.Context, run made) ([]transfer.MovedTag, error) {
 	moves, err := o.moves(ctx, run)
 	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) {
@@ -166,7 +166,7 @@ func (o *PackageOptions) forecast(ctx context.Context, run made) ([]transfer.Mov
 	return moves, nil
 }
 
-// moves returns the tags that an application, which a run made, would take from others.
+// moves returns the tags that the application of a run would take from others.
 func (o *PackageOptions) moves(ctx context.Context, run made) ([]transfer.MovedTag, error) {
 	app, err := run.product(ctx)
 	if err != nil {
@@ -181,8 +181,8 @@ func (o *PackageOptions) moves(ctx context.Context, run made) ([]transfer.MovedT
 	return transfer.Moves(all, was), err
 }
 
-// checkTags makes the application without copying anything, and fails if a tag of it leads to
-// something else. push does the same after the images have been copied.
+// checkTags makes the application without copying anything, and fails if one of its tags leads to
+// something else. The push stage checks this too, but only after the images have been copied.
 func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) error {
 	targets, err := o.unpushed(ctx, p)
 	if err != nil {
@@ -202,8 +202,7 @@ func (o *PackageOptions) checkTags(ctx context.Context, p *pipeline.Pipeline) er
 	return nil
 }
 
-// silent returns options for a run before the final one, which repeats the messages of this
-// run.
+// silent returns options for a preliminary run, whose messages the final run repeats.
 func (o *PackageOptions) silent() *Options {
 	quiet := o.Options
 	quiet.Events = func(e engine.Event) {
@@ -214,8 +213,8 @@ func (o *PackageOptions) silent() *Options {
 	return &quiet
 }
 
-// unpinned returns the references that are left as written, with each reason once: what is
-// never pinned is known when it is resolved, and again when it is skipped.
+// unpinned returns the references that were left as written, once for each reason. References
+// that are never pinned are reported both when they are resolved and when they are skipped.
 func unpinned(resolved, pinned []images.Unpinned) []images.Unpinned {
 	out := []images.Unpinned{}
 	for _, u := range slices.Concat(resolved, pinned) {

@@ -11,16 +11,15 @@ import (
 	"github.com/taped-dev/tape/stages"
 )
 
-// ExpandResult is the full form of a pipeline.
+// ExpandResult is an expanded pipeline.
 type ExpandResult struct {
-	// YAML is the full form: tape.yaml merged with the default pipeline.
+	// YAML is the complete pipeline: tape.yaml merged with the default pipeline.
 	YAML []byte
 	// Graph is for drawing; its stages do nothing.
 	Graph *engine.Graph
 }
 
-// Expand expands and validates the pipeline of the options. Nothing is run, and no source is
-// read.
+// Expand expands and validates the pipeline of the options. It runs nothing, and reads no source.
 func Expand(ctx context.Context, o Options) (*ExpandResult, error) {
 	expanded, err := o.expanded(ctx)
 	if err != nil {
@@ -51,7 +50,7 @@ type ValidateResult struct {
 }
 
 // Validate checks the pipeline of the options, including the options of every stage and every
-// interpreter, as a run would before it reads anything. The error describes the mistakes.
+// interpreter, as a run does before it reads anything. The error describes all mistakes.
 func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
 	expanded, err := o.expanded(ctx)
 	if err != nil {
@@ -77,8 +76,7 @@ func Validate(ctx context.Context, o Options) (*ValidateResult, error) {
 	return &ValidateResult{File: o.Pipeline, OK: true}, nil
 }
 
-// Schema returns the JSON Schema of pipeline files, with the kinds of stages of the
-// environment.
+// Schema returns the JSON Schema of pipeline files, including the stages of the environment.
 func Schema(_ context.Context, o Options) ([]byte, error) {
 	table, err := pipeline.NewTable(stages.Default(), o.kinds("")...)
 	if err != nil {

@@ -25,41 +25,41 @@ type PromoteOptions struct {
 	Environment
 	// Source is a signed application.
 	Source string
-	// Target is REPOSITORY[:TAG], by default with the source's tag.
+	// Target is REPOSITORY[:TAG], by default with the tag of the source.
 	Target string
-	// Key is the public key that signed the source, and Trust the file of a trust policy that it
-	// must satisfy; at least one is required.
+	// Key is the public key that signed the source. Trust is the file of a trust policy that the
+	// source must satisfy. At least one of them is required.
 	Key, Trust string
-	// Keys opens Key once for several promotions; nil opens it each time.
+	// Keys opens Key once for several promotions; if nil, it is opened each time.
 	Keys *Verifiers
 	// Signer signs the record. It must not be the signer of the source.
 	Signer Signer
-	// Env is the environment for the record; "" means all.
+	// Env is the environment to record; "" means all.
 	Env string
-	// Reason is for the record.
+	// Reason is the reason to record.
 	Reason string
-	// At is the time in the record; zero is now.
+	// At is the time to record; zero means now.
 	At time.Time
-	// Force also promotes a source that is older than the root that the tag leads to.
+	// Force promotes a source even if it is older than the root that the tag leads to.
 	Force bool
-	// Immutable refuses to move a tag before anything is copied.
+	// Immutable refuses to move a tag, before anything is copied.
 	Immutable bool
 }
 
 // PromoteResult describes what was promoted.
 type PromoteResult struct {
 	CopyResult
-	// Previous is the root that the tag led to before, "" if there was none.
+	// Previous is the root that the tag led to before, or "" if there was none.
 	Previous digest.Digest `json:"previous,omitempty"`
-	// Record is the digest of the manifest with the record.
+	// Record is the digest of the manifest that carries the record.
 	Record digest.Digest `json:"record"`
-	// Existing reports that it had been promoted before, so that no record was added.
+	// Existing reports that the source had been promoted before, so that no record was added.
 	Existing bool `json:"existing"`
 }
 
 // Promote verifies an application, copies it with everything attached to it, signs a record of
-// that, and sets the tag, in this order. It refuses a source that is older than the root that
-// the tag leads to. A second promotion changes nothing.
+// the promotion, and sets the tag, in this order. It refuses a source that is older than the root
+// that the tag leads to. Promoting it again changes nothing.
 func Promote(ctx context.Context, o PromoteOptions) (*PromoteResult, error) {
 	result, err := o.promote(ctx)
 	if err != nil {
@@ -74,8 +74,8 @@ type promotion struct {
 	app    *artifact.Application // the source
 	record artifact.Promotion
 	to     *registry.Repository
-	done   digest.Digest // of the manifest with the record, once there is one
-	found  bool          // done was there before
+	done   digest.Digest // of the manifest with the record, if there is one
+	found  bool          // set if done existed before
 }
 
 func (o *PromoteOptions) promote(ctx context.Context) (result *PromoteResult, err error) {
@@ -109,7 +109,7 @@ func (o *PromoteOptions) promote(ctx context.Context) (result *PromoteResult, er
 	return &PromoteResult{CopyResult: *copied, Previous: p.record.Previous, Record: p.done, Existing: p.found}, nil
 }
 
-// target parses the destination, and returns the tag.
+// target parses the destination, and returns its tag.
 func (p *promotion) target(at *opened) (tag string, err error) {
 	to, err := parseReference(p.Target)
 	if err != nil {
@@ -138,9 +138,9 @@ func (p *promotion) target(at *opened) (tag string, err error) {
 	return tag, nil
 }
 
-// verify verifies the whole chain of the source, and that another key signed it: cosign and
-// Flux take any bundle attached to a root for its signature, so a record must not look like one
-// of the vendor's.
+// verify verifies the whole chain of the source, and that it was signed with another key. cosign
+// and Flux take any bundle attached to a root for its signature, so a record must not look like a
+// signature by the vendor.
 func (p *promotion) verify(ctx context.Context, at *opened) error {
 	verified, err := Verify(ctx, VerifyOptions{Environment: p.Environment, Ref: p.Source, Key: p.Key, Keys: p.Keys, Trust: p.Trust})
 	if err != nil {
@@ -162,7 +162,8 @@ func (p *promotion) verify(ctx context.Context, at *opened) error {
 	return err
 }
 
-// compare compares the source with the root that the tag leads to, and refuses to go back.
+// compare compares the source with the root that the tag leads to, and returns an error if the
+// source is older.
 func (p *promotion) compare(ctx context.Context, tag string) error {
 	now, err := p.to.Resolve(ctx, tag)
 	if errdefs.IsNotFound(err) {
@@ -185,7 +186,7 @@ func (p *promotion) compare(ctx context.Context, tag string) error {
 		}
 		switch {
 		case now.Digest != p.app.Root.Digest && !p.Force:
-			return p.older("it was there before %s, according to the record %s", now.Digest, record.Digest)
+			return p.older("it was promoted before %s, according to the record %s", now.Digest, record.Digest)
 		case now.Digest == p.app.Root.Digest && own && record.Environment == p.Env:
 			p.done, p.found = record.Digest, true
 		}
@@ -202,13 +203,13 @@ func (p *promotion) compare(ctx context.Context, tag string) error {
 		return fmt.Errorf("the tag does not point to an application: %w", err)
 	}
 	if created, than := p.app.Index.Annotations, current.Index.Annotations; created[ocispec.AnnotationSource] == than[ocispec.AnnotationSource] && before(created, than) {
-		return p.older("its commit is of %s, that of %s, which the tag leads to, of %s",
+		return p.older("its commit is of %s, but the commit of %s, which the tag leads to, is of %s",
 			created[ocispec.AnnotationCreated], now.Digest, than[ocispec.AnnotationCreated])
 	}
 	return nil
 }
 
-// before reports whether one root was created before another.
+// before reports whether the first root was created before the second.
 func before(a, b map[string]string) bool {
 	one, err := time.Parse(time.RFC3339, a[ocispec.AnnotationCreated])
 	if err != nil {
@@ -222,15 +223,15 @@ func (p *promotion) older(format string, args ...any) error {
 	return refused{advice.Add(fmt.Errorf("it is older than what the tag leads to: "+format, args...), advice.PromoteAnyway)}
 }
 
-// own reports whether a record is by this signer. It refuses a record that claims to be but is
-// not valid, or is about another root than the one that it is attached to.
+// own reports whether this signer made a record. It returns an error for a record that claims to
+// be by this signer but is invalid, or is about another root than the one that it is attached to.
 func (p *promotion) own(ctx context.Context, record artifact.ViewPromotion) (bool, error) {
 	own, err := p.Signer.MadeStatement(ctx, record.Bundle, record.Subject, artifact.PredicatePromotion)
 	if err != nil && !errors.Is(err, sign.ErrForged) {
 		return false, err
 	}
 	if err == nil && own && record.Root != record.Subject {
-		err = fmt.Errorf("it says that it is about %s", record.Root)
+		err = fmt.Errorf("it is about %s", record.Root)
 	}
 	if err != nil {
 		return false, refused{fmt.Errorf("the record %s of an earlier promotion, attached to %s, cannot be relied on: %w", record.Digest, record.Subject, err)}

@@ -121,7 +121,7 @@ func TestPromote(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A record states that the second was there before; its commit is later.
-	if _, err := p.promote(t.Context(), next, day(6)); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "it was there before") {
+	if _, err := p.promote(t.Context(), next, day(6)); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "it was promoted before") {
 		t.Errorf("to what was there before: %v", err)
 	}
 	view, err := app.View(t.Context(), app.ViewOptions{Environment: p.env, Ref: p.dst + "/prod/shop:live"})

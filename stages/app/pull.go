@@ -23,16 +23,18 @@ import (
 type PullOptions struct {
 	Environment
 	Ref string
-	// Dir is created, or must be empty unless Force is set.
+	// Dir is the folder to write to. It is created, or must be empty unless Force is set.
 	Dir   string
 	Force bool
-	// Env is the environment whose files are written, without its folder; "" means all.
+	// Env is the environment whose files are written, without their top-level folder; "" means
+	// all.
 	Env string
-	// Rewrite rewrites the manifests to the repository that they are pulled from.
+	// Rewrite changes the references in the manifests to the repository that they are pulled
+	// from.
 	Rewrite bool
-	// Key is the file of the public key, or Identity the identity, that must have signed the
-	// application; Bundle is a file with the signature of the root, instead of those attached to
-	// it. Without a key or an identity nothing is verified.
+	// Key is the file of the public key that must have signed the application, or Identity the
+	// identity. Bundle is a file with the signature of the root, which is used instead of those
+	// attached to it. Without a key or an identity, nothing is verified.
 	Key, Bundle string
 	Identity    Identity
 	// Trust is the file of a trust policy that the application must satisfy, with or without a
@@ -40,8 +42,8 @@ type PullOptions struct {
 	Trust string
 	// AllowOutside allows pods to run images that are not in the artifact.
 	AllowOutside bool
-	// Attestations is a file for the statements, one JSON object per line; "" is none. If Writer
-	// is set, they are written to it instead.
+	// Attestations is a file for the statements, one JSON object per line, or "" for none. If
+	// Writer is set, they are written to it instead.
 	Attestations string
 	Writer       io.Writer
 }
@@ -55,11 +57,11 @@ type PullResult struct {
 	// Verified reports whether the whole chain was verified before anything was written.
 	Verified bool     `json:"verified,omitempty"`
 	Files    []string `json:"files"`
-	// Environments are those of the files, if the application has environments.
+	// Environments are the environments of the files, if the application has environments.
 	Environments []string `json:"environments,omitempty"`
-	// Rewritten is how many files were rewritten to another repository.
+	// Rewritten is the number of files whose references were changed.
 	Rewritten int `json:"rewritten"`
-	// PointsTo is the repository that the manifests name, if it is not the one pulled from.
+	// PointsTo is the repository that the manifests refer to, if it is not the one pulled from.
 	PointsTo string   `json:"pointsTo,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -134,9 +136,9 @@ func Pull(ctx context.Context, o PullOptions) (result *PullResult, err error) {
 	return result, err
 }
 
-// extractBeside writes manifests to a folder, and something about them to a file: both or
-// neither. No list, or no name of the file, is none of them. The file is written under a
-// temporary name before the manifests, and renamed after.
+// extractBeside writes manifests to a folder, and what, which describes them, to a file. It
+// writes both or neither. An empty list, or an empty file name, is skipped. The file is written
+// under a temporary name before the manifests, and renamed after them.
 func extractBeside(ctx context.Context, list []files.File, dir string, force bool, what, file string, data []byte) (err error) {
 	var out *artifact.Output
 	if file != "" {
@@ -160,9 +162,8 @@ func extractBeside(ctx context.Context, list []files.File, dir string, force boo
 	return nil
 }
 
-// verify verifies the chain from the root that is pulled. Everything that is read later is
-// named by digests of that chain, so what is written is what was verified, whatever the tag
-// leads to by then.
+// verify verifies the chain of the root to be pulled. Everything read later is addressed by the
+// digests of that chain, so what is written is what was verified, even if the tag is moved.
 func (o *PullOptions) verify(ctx context.Context, root ocispec.Descriptor, at *opened) (warnings []string, err error) {
 	options, err := verifyOptions(ctx, nil, o.Key, o.Identity, o.Trust, o.Bundle)
 	if err != nil {

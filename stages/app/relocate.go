@@ -31,41 +31,41 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// Names of the namings of relocated images.
+// Ways to name relocated images.
 const (
-	// SingleNaming copies all images into one repository.
+	// SingleNaming puts all images into one repository.
 	SingleNaming = "single"
-	// OneToOneNaming gives every image its own repository.
+	// OneToOneNaming gives each image its own repository.
 	OneToOneNaming = artifact.OneToOne
 )
 
 // RelocateOptions are the options of Relocate.
 type RelocateOptions struct {
 	Options
-	// Source is an application in a registry, an archive or a layout, or a source of manifests,
-	// which is rendered.
+	// Source is an application in a registry, an archive or a layout, or a source to render.
 	Source string
-	// Prefix of the images' names; "" is Repository.
+	// Prefix is the prefix of the names of the images; by default Repository.
 	Prefix string
-	// Naming is SingleNaming or OneToOneNaming; by default one to one with a Prefix, and single
-	// without.
+	// Naming is SingleNaming or OneToOneNaming; by default one to one if there is a Prefix, and
+	// single otherwise.
 	Naming string
-	// Repository is for a new root whose manifests have the new names; "" makes none.
+	// Repository is the repository for a new root whose manifests have the new names; if empty,
+	// no root is made.
 	Repository string
-	// Tags of the new root; by default the source's.
+	// Tags are the tags of the new root; by default those of the source.
 	Tags []string
-	// Mapping is a file and Manifests a folder to write; "" is none.
+	// Mapping is a file, and Manifests a folder, to write; each may be empty.
 	Mapping   string
 	Manifests string
 	Force     bool // replaces the content of Manifests
-	// Immutable refuses to move a tag before anything is copied.
+	// Immutable refuses to move a tag, before anything is copied.
 	Immutable bool
 }
 
 // RelocateResult describes the new locations.
 type RelocateResult struct {
-	// Mapping maps each name that an image had in the source, the one that it was packed by and
-	// the one in the manifests, to the new name.
+	// Mapping maps each name of an image in the source to its new name. An image may have two
+	// names: the one that it was packed under, and the one in the manifests.
 	Mapping map[string]string `json:"mapping"`
 	Root    *RelocatedRoot    `json:"root,omitempty"`
 	Files   []string          `json:"files"`
@@ -83,9 +83,9 @@ type RelocatedRoot struct {
 	From digest.Digest `json:"from"`
 }
 
-// Relocate copies the images of an application to other names, with what is published beside
-// them and with the same digests, and rewrites the manifests; with Repository, it also makes a
-// new application.
+// Relocate copies the images of an application to other names, with the same digests and with
+// what is published with them, and rewrites the manifests. With Repository, it also makes a new
+// application.
 func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	to, err := o.naming()
 	if err != nil {
@@ -113,7 +113,7 @@ func Relocate(ctx context.Context, o RelocateOptions) (*RelocateResult, error) {
 	return r.result, nil
 }
 
-// naming returns the naming of the images.
+// naming returns how images are named.
 func (o *RelocateOptions) naming() (artifact.Naming, error) {
 	to := artifact.Naming{Repository: cmp.Or(o.Prefix, o.Repository)}
 	switch cmp.Or(o.Naming, map[bool]string{true: SingleNaming, false: OneToOneNaming}[o.Prefix == ""]) {
@@ -137,8 +137,8 @@ func (o *RelocateOptions) naming() (artifact.Naming, error) {
 	return to, asUsage(artifact.CheckRepository(to.Repository))
 }
 
-// applicationReference reports whether a source is an application, and returns the reference to
-// it. An existing path takes precedence over a reference.
+// applicationReference reports whether a source is an application, and returns its reference. An
+// existing path takes precedence over a reference.
 func applicationReference(source string) (ref string, ok bool) {
 	if layout.IsReference(source) {
 		return source, true
@@ -152,7 +152,7 @@ func applicationReference(source string) (ref string, ok bool) {
 		_, err := os.Stat(filepath.Join(source, ocispec.ImageLayoutFile))
 		return "oci:" + source, err == nil
 	}
-	return "archive:" + source, isArchiveName(source) && filepath.Ext(source) != ".tgz" // which charts have
+	return "archive:" + source, isArchiveName(source) && filepath.Ext(source) != ".tgz" // a .tgz file is a chart
 }
 
 // relocating is one relocation.
@@ -161,27 +161,27 @@ type relocating struct {
 	to       artifact.Naming
 	progress *meter
 	result   *RelocateResult
-	files    []files.File // renamed
+	files    []files.File // with the new names
 
 	mu      sync.Mutex
 	copiers map[string]*transfer.Copier // by repository
 }
 
-// relocated is an image, with its source and its new name.
+// relocated is an image with its source and its new name.
 type relocated struct {
 	from  layout.Repository
 	image ocispec.Descriptor
-	// about is what is published beside it, with its tags.
+	// about is what is published with the image, with its tags.
 	about []artifact.Tagged
-	// subjects are the manifests to which more may have been attached since it was packed, of
-	// which later has the tags; nil if about is everything.
+	// subjects are the manifests to which more may have been attached after packing; later finds
+	// the tags of that. nil if about is complete.
 	subjects []digest.Digest
 	later    *laterTags
-	// names are those that it was packed by.
+	// names are the names that the image was packed under.
 	names []string
 }
 
-// images copies the images to their new names, and records the repository of each.
+// images copies the images to their new names, and returns a repository for each digest.
 func (r *relocating) images(ctx context.Context, list []relocated) (map[digest.Digest]string, error) {
 	type destination struct {
 		images []relocated
@@ -235,7 +235,7 @@ func (r *relocating) images(ctx context.Context, list []relocated) (map[digest.D
 	})
 }
 
-// copy copies images into a repository, with what is attached to them, and sets their tags.
+// copy copies images and what is attached to them into a repository, and sets their tags.
 func (r *relocating) copy(ctx context.Context, name string, list []relocated, tags map[string]ocispec.Descriptor) error {
 	copier, err := r.copier(ctx, name)
 	if err != nil {
@@ -266,7 +266,7 @@ func (r *relocating) copy(ctx context.Context, name string, list []relocated, ta
 	})
 }
 
-// copy copies an image with everything that is about it, and returns that.
+// copy copies an image with everything published with it, and returns what that is.
 func (r *relocated) copy(ctx context.Context, copier *transfer.Copier) ([]artifact.Tagged, error) {
 	attached, err := copier.Whole(ctx, r.from, r.image, r.subjects)
 	if err != nil {
@@ -286,8 +286,8 @@ func (r *relocated) copy(ctx context.Context, copier *transfer.Copier) ([]artifa
 	return about, copier.Manifests(ctx, r.from, descriptors(about)...)
 }
 
-// tagsOf returns the tags of images, and of what is attached to them: those of all tags of a
-// repository that lead to one of the images.
+// tagsOf returns those of all tags of a repository that lead to one of the images, and the tags
+// of what is attached to these images.
 func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagged {
 	var tags []transfer.Tagged
 	mine := map[digest.Digest]bool{}
@@ -307,7 +307,7 @@ func tagsOf(list []relocated, all map[string]ocispec.Descriptor) []transfer.Tagg
 	return tags
 }
 
-// free fails if tags must not move and one of these would.
+// free returns an error if tags must not move but one of these would.
 func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagged) error {
 	if !r.Immutable {
 		return nil
@@ -319,7 +319,7 @@ func (r *relocating) free(ctx context.Context, name string, tags []transfer.Tagg
 	return err
 }
 
-// copier returns the copier into a repository.
+// copier returns the copier for a repository.
 func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier, error) {
 	repository, err := r.Registry.Repository(name)
 	if err != nil {
@@ -354,7 +354,7 @@ func (r *relocating) copier(ctx context.Context, name string) (*transfer.Copier,
 	return copier, nil
 }
 
-// write writes the requested files, once all images are in place.
+// write writes the requested files. It is called when all images are in place.
 func (r *relocating) write(ctx context.Context) error {
 	for _, f := range r.files {
 		r.result.Files = append(r.result.Files, f.Name)
@@ -410,8 +410,8 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 		moves = moves || !bytes.Equal(renamed.Data, f.Data)
 		return err
 	})
-	if err == nil && !moves { // a new root would take the tags from the old one, which may be signed
-		err = fmt.Errorf("it is an application of %s already, and its manifests refer to that: there is nothing to relocate", r.Repository)
+	if err == nil && !moves { // a new root would take the tags of the old one, which may be signed
+		err = fmt.Errorf("it is already an application of %s, and its manifests refer to that: there is nothing to relocate", r.Repository)
 	}
 	if err != nil {
 		return err
@@ -425,7 +425,7 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 	var made *newRoot
 	if r.Repository != "" {
 		line, err := app.Origins(ctx)
-		if err == nil && len(line) >= artifact.MaxOrigins { // which readers refuse
+		if err == nil && len(line) >= artifact.MaxOrigins { // readers refuse more
 			err = fmt.Errorf("it was relocated %d times, which is the limit: relocate an application that it was made from", len(line))
 		}
 		if err != nil {
@@ -447,7 +447,8 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 	if err != nil {
 		return err
 	}
-	// Users of the old manifests find their names as well.
+	// Readers may look for images by the names in the old manifests, so these are in the mapping
+	// too.
 	for _, edit := range edits {
 		was, is := strings.ReplaceAll(edit.Original, "\x00", ""), strings.ReplaceAll(edit.Replaced, "\x00", "")
 		if strings.HasSuffix(was, "@"+edit.Digest.String()) && strings.HasSuffix(is, "@"+edit.Digest.String()) && strings.HasPrefix(is, r.to.Repository) {
@@ -463,18 +464,18 @@ func (r *relocating) application(ctx context.Context, ref string) (err error) {
 			if err != nil {
 				return err
 			}
-			list[i].from = from // on the same registry it is mounted
+			list[i].from = from // a registry can mount it from there
 		}
 	}
 	return r.root(ctx, made, list)
 }
 
-// original makes an application of this format from one of the original format. Its manifests
-// are packaged like any others, since neither it nor its statements contain the images. The
-// result records the root that the manifests were in.
+// original makes an application of this format from one of the original format. Its manifests are
+// packaged like any other manifests, because neither it nor its statements contain the images.
+// The result records the root that the manifests are from.
 func (r *relocating) original(ctx context.Context, was *artifact.Application, at *opened) (err error) {
 	if r.Repository == "" || r.Prefix != "" {
-		return fmt.Errorf("it is of format %s: make one of format %s of it first, with a repository alone", was.Format, artifact.Format)
+		return fmt.Errorf("it has format %s: convert it to format %s first, by relocating it with only a repository", was.Format, artifact.Format)
 	}
 	old, err := was.Files(ctx)
 	if err != nil {
@@ -531,8 +532,8 @@ func (r *relocating) original(ctx context.Context, was *artifact.Application, at
 	return r.root(ctx, made, moving)
 }
 
-// relocatedImages returns the images of an application. It calls note with what is not known
-// about them.
+// relocatedImages returns the images of an application. It calls note with what it cannot find
+// out about them.
 func relocatedImages(ctx context.Context, app *artifact.Application, at *opened, note func(string)) ([]relocated, error) {
 	later, warning, err := openLater(ctx, at.Repository)
 	if err != nil {
@@ -553,7 +554,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened,
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", child.Digest, err)
 		}
-		for i := 0; i < len(subjects); i++ { // it grows by what is attached to them
+		for i := 0; i < len(subjects); i++ { // the loop appends what is attached to them
 			image.about = append(image.about, about[subjects[i]]...)
 			for _, n := range about[subjects[i]] {
 				if !slices.Contains(subjects, n.Desc.Digest) {
@@ -574,7 +575,7 @@ func relocatedImages(ctx context.Context, app *artifact.Application, at *opened,
 	return out, nil
 }
 
-// dependencies returns the root that is relocated, and its signatures.
+// dependencies returns the root to be relocated, and its signatures.
 func dependencies(app *artifact.Application, repository string, signatures []ocispec.Descriptor) []artifact.Resource {
 	resource := func(name string, dgst digest.Digest) artifact.Resource {
 		return artifact.Resource{Name: name, Digest: artifact.DigestSet(dgst), URI: packageURL(repository, dgst)}
@@ -586,14 +587,14 @@ func dependencies(app *artifact.Application, repository string, signatures []oci
 	return out
 }
 
-// newRoot describes an application to be made.
+// newRoot describes the application to make.
 type newRoot struct {
 	was       digest.Digest // the root that it is made from
 	blobs     []artifact.Blob
 	tags      []string
 	imageTags map[string]ocispec.Descriptor
-	// origin is the old root, if it is of this format, and proofs are what is attached to it.
-	// Both are in from.
+	// origin is the old root, unless that is of another format. proofs are what is attached to
+	// it. Both are in from.
 	origin, proofs []ocispec.Descriptor
 	from           layout.Repository
 }
@@ -601,8 +602,9 @@ type newRoot struct {
 func (n *newRoot) root() artifact.Blob    { return n.blobs[len(n.blobs)-1] }
 func (n *newRoot) content() artifact.Blob { return n.blobs[2] }
 
-// newRoot returns the description of the new application and its tags, if these are free. tag
-// is the old root's; files are the digests of the files that the statements are about.
+// newRoot returns the description of the new application and its tags, or an error if a tag is
+// taken. tag is the tag of the old root. files are the digests of the files that the statements
+// are about.
 func (r *relocating) newRoot(ctx context.Context, app *artifact.Application, tag string, list []relocated, files []digest.Digest, statements []artifact.Statement, to artifact.Relocation) (*newRoot, error) {
 	blobs, err := app.Relocated(files, statements, to)
 	if err != nil {
@@ -634,8 +636,8 @@ func (r *relocating) newRoot(ctx context.Context, app *artifact.Application, tag
 	return made, nil
 }
 
-// root makes the new application: its images are mounted or copied, then its own parts, and
-// last its tags.
+// root makes the new application: it mounts or copies its images, then writes its own parts, and
+// its tags last.
 func (r *relocating) root(ctx context.Context, made *newRoot, list []relocated) error {
 	if err := r.copy(ctx, r.Repository, list, made.imageTags); err != nil {
 		return fmt.Errorf("to %s: %w", r.Repository, err)
@@ -644,7 +646,7 @@ func (r *relocating) root(ctx context.Context, made *newRoot, list []relocated) 
 	if err != nil {
 		return err
 	}
-	// Everything that the old root lists is there by now, except its own parts.
+	// Everything else that the old root lists has been copied by now.
 	for _, list := range [][]ocispec.Descriptor{made.origin, made.proofs} {
 		if err := copier.Manifests(ctx, made.from, list...); err != nil {
 			return fmt.Errorf("origin %s: %w", made.was, err)
@@ -678,7 +680,7 @@ func (r *relocating) root(ctx context.Context, made *newRoot, list []relocated) 
 	return nil
 }
 
-// manifests relocates the images of manifests that are not in an application.
+// manifests relocates the images in manifests that are not part of an application.
 func (r *relocating) manifests(ctx context.Context) error {
 	if r.Repository != "" {
 		return advice.Add(errors.New("it is not an application yet"), advice.PackageFirst, r.Source, r.Repository)
@@ -706,7 +708,7 @@ func (r *relocating) manifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Only objects are kept, as in an application.
+	// Like an application, the result contains only Kubernetes objects.
 	all = slices.DeleteFunc(all, func(f files.File) bool {
 		return !slices.ContainsFunc(report.Objects, func(object images.Object) bool { return object.File == f.Name })
 	})
@@ -731,7 +733,7 @@ func (r *relocating) manifests(ctx context.Context) error {
 	return nil
 }
 
-// published returns images with their sources.
+// published returns the images with their sources.
 func (r *relocating) published(ctx context.Context, list []images.Image) ([]relocated, error) {
 	origins := r.origins()
 	known := map[string]images.Origin{} // one per repository, so that its images are copied together

@@ -16,10 +16,10 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// RenderResult is the rendered manifests of sources, or those of an application.
+// RenderResult holds the manifests that sources render to, or those of an application.
 type RenderResult struct {
 	Files []RenderedFile `json:"files"` // sorted by name
-	Nodes []NodeResult   `json:"nodes"` // that ran
+	Nodes []NodeResult   `json:"nodes"` // the nodes that ran
 }
 
 // RenderedFile is a file of manifests.
@@ -28,14 +28,14 @@ type RenderedFile struct {
 	Data Text   `json:"data"`
 }
 
-// Text is a string in JSON.
+// Text is bytes that JSON encodes as a string.
 type Text []byte
 
 // MarshalText implements [encoding.TextMarshaler].
 func (t Text) MarshalText() ([]byte, error) { return t, nil }
 
-// Render renders the sources without asking registries. Files without Kubernetes objects are
-// left out, as in the artifact.
+// Render renders the sources without asking registries. Like the artifact, the result leaves out
+// files without Kubernetes objects.
 func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	p, err := o.prepare(ctx)
 	if err != nil {
@@ -61,7 +61,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	var kept []files.File
 	for _, f := range all {
 		if holdsObjects[f.Name] {
-			if len(o.Environments) == 1 { // named as pull names them
+			if len(o.Environments) == 1 { // as pull names them
 				f.Name = strings.TrimPrefix(f.Name, o.Environments[0]+"/")
 			}
 			result.Files = append(result.Files, RenderedFile{Name: f.Name, Data: f.Data})
@@ -69,7 +69,7 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 		}
 	}
 	if len(kept) == 0 {
-		return nil, advice.Add(errors.New("the sources render to no Kubernetes object"), advice.SeeSkipped)
+		return nil, advice.Add(errors.New("the sources do not render to any Kubernetes object"), advice.SeeSkipped)
 	}
 	if o.Out != "" {
 		if err := artifact.Extract(ctx, kept, o.Out, o.Force); err != nil {
@@ -79,8 +79,8 @@ func Render(ctx context.Context, o RenderOptions) (*RenderResult, error) {
 	return result, nil
 }
 
-// WriteJSON writes the result as [engine.MarshalJSON] encodes it, with only a file of it in
-// memory. Each write ends with a complete character.
+// WriteJSON writes the result as [engine.MarshalJSON] encodes it, but holds only one file of it
+// in memory. Each write ends with a complete character.
 func (r *RenderResult) WriteJSON(w io.Writer) error {
 	before := `{"files":[`
 	for _, f := range r.Files {
@@ -100,7 +100,7 @@ func (r *RenderResult) WriteJSON(w io.Writer) error {
 	return err
 }
 
-// WriteStream writes the files as one YAML stream, which begins with Namespaces and
+// WriteStream writes the files as one YAML stream that begins with Namespaces and
 // CustomResourceDefinitions.
 func (r *RenderResult) WriteStream(w io.Writer) error {
 	all := make([]files.File, len(r.Files))

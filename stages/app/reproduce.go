@@ -30,18 +30,19 @@ import (
 // ReproduceOptions are the options of Reproduce.
 type ReproduceOptions struct {
 	Environment
-	// Ref is the application.
+	// Ref is the reference of the application.
 	Ref string
-	// Source is a folder of a clone of its repository, with the commit of the application
-	// checked out, or the pipeline file that it was packed with. "" is the working folder.
+	// Source is a folder in a clone of its repository, in which the commit of the application is
+	// checked out, or the pipeline file that it was packed with. By default it is the working
+	// directory.
 	Source string
-	// Clone clones the repository from the URL in the provenance. Source is then relative to its
-	// top.
+	// Clone clones the repository from the URL in the provenance. Source is then relative to the
+	// top of the clone.
 	Clone bool
-	// Signer signs a statement of the result, which is attached to the root; nil signs none. It
-	// must not be the signer of the application.
+	// Signer signs a statement of the result, which is attached to the root; if nil, there is no
+	// statement. It must not be the signer of the application.
 	Signer Signer
-	// At is the time of the statement; zero is now. Version is tape's.
+	// At is the time of the statement; zero means now. Version is the version of tape.
 	At      time.Time
 	Version string
 	// Args are values for the arguments of the pipeline file.
@@ -53,28 +54,29 @@ type ReproduceResult struct {
 	Same bool          `json:"same"`
 	Root digest.Digest `json:"root"`
 	Made digest.Digest `json:"made"`
-	// Differs are the differences, in the order in which one causes the next.
+	// Differs lists the differences, causes before their effects.
 	Differs []Difference `json:"differs"`
-	// Statement is the digest of the manifest with the signed statement, "" if there is none.
-	// Existing reports that the same had been stated before, so that none was added.
+	// Statement is the digest of the manifest that carries the signed statement, or "" if there
+	// is none. Existing reports that the statement existed before, so that none was added.
 	Statement digest.Digest `json:"statement,omitempty"`
 	Existing  bool          `json:"existing,omitempty"`
 }
 
-// Difference is a part that was made differently.
+// Difference is a part that differs from the application.
 type Difference struct {
 	// What is one of file, option, interpreter, image, content, source, statement and root.
 	What string `json:"what"`
-	// Name is that of the option or the image, file:line or, if the line is not known, the file,
-	// or the type of a statement and the path of a value in it.
+	// Name is the name of the option or the image, file:line (or the file, if the line is not
+	// known), or the type of a statement and the path of a value in it.
 	Name string `json:"name"`
-	// Was is the value in the application, and Is the one made again; "" if it is missing.
+	// Was is the value in the application, and Is the value that was made again; "" if it is
+	// missing.
 	Was string `json:"was"`
 	Is  string `json:"is"`
 }
 
 // Reproduce makes an application again in memory, from the commit and the options in its
-// provenance and with the images that it has, and compares the digests of the roots.
+// provenance and with the same images, and compares the digests of the roots.
 func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -150,9 +152,9 @@ func Reproduce(ctx context.Context, o ReproduceOptions) (result *ReproduceResult
 	return result, nil
 }
 
-// attacher returns the function that attaches the statement; nil if none is requested. cosign
+// attacher returns the function that attaches the statement, or nil if none is requested. cosign
 // and Flux take any bundle attached to a root for its signature, so a statement must not look
-// like one of the signer's.
+// like a signature by the signer of the application.
 func (o *ReproduceOptions) attacher(ctx context.Context, at *opened, root digest.Digest) (attach, error) {
 	if o.Signer == nil {
 		return nil, nil
@@ -171,7 +173,7 @@ func (o *ReproduceOptions) attacher(ctx context.Context, at *opened, root digest
 	return attach, err
 }
 
-// attest signs the result, unless the signer has stated the same.
+// attest signs the result, unless the same signer has already stated it.
 func (o *ReproduceOptions) attest(ctx context.Context, attach attach, app *artifact.Application, v *artifact.View, r *ReproduceResult) error {
 	if attach == nil {
 		return nil
@@ -189,11 +191,11 @@ func (o *ReproduceOptions) attest(ctx context.Context, attach attach, app *artif
 			return nil
 		}
 	}
-	said := artifact.Reproduction{
+	statement := artifact.Reproduction{
 		Root: r.Root, Made: r.Made, Same: r.Same, URI: v.Source.URI, Commit: v.Source.Commit, Tape: cmp.Or(o.Version, "devel"), At: stated(o.At),
 	}
 	var err error
-	r.Statement, err = attach.state(ctx, o.Signer, app.Root, artifact.PredicateReproduction, said)
+	r.Statement, err = attach.state(ctx, o.Signer, app.Root, artifact.PredicateReproduction, statement)
 	return err
 }
 
@@ -203,10 +205,11 @@ func provenanceOf(statements []artifact.Statement) (p artifact.Provenance, err e
 			return p, json.Unmarshal(s.Predicate, &p)
 		}
 	}
-	return p, errors.New("it has no provenance, which states what it was made of")
+	return p, errors.New("it has no provenance, which records what it was made from")
 }
 
-// installed reports all missing interpreters, before anything is fetched.
+// installed returns an error that names all missing interpreters. It is called before anything is
+// fetched.
 func (o *ReproduceOptions) installed(ctx context.Context, sources []artifact.ViewSource) error {
 	var missing []string
 	for _, s := range sources {
@@ -227,18 +230,18 @@ func (o *ReproduceOptions) installed(ctx context.Context, sources []artifact.Vie
 	return advice.Add(fmt.Errorf("interpreters that rendered it are missing: %s", strings.Join(missing, ", ")), advice.InstallEach)
 }
 
-// clone clones the repository that the statements name into dir, and returns Source in it.
+// clone clones the repository in the statements into dir, and returns Source in that clone.
 func (o *ReproduceOptions) clone(ctx context.Context, statements []artifact.Statement, dir string) (string, error) {
 	var of vcs.Repository
 	for _, s := range statements {
 		var facts vcs.Facts
 		if s.PredicateType == artifact.PredicateSource && json.Unmarshal(s.Predicate, &facts) == nil && len(facts.Repositories) > 0 {
-			of = facts.Repositories[0] // the outermost; sources share it
+			of = facts.Repositories[0] // the outermost one, which all sources are in
 			break
 		}
 	}
 	if of.URI == "" || of.Commit == "" {
-		return "", errors.New("it does not state the URL and the commit of a repository: only what was packed from a clone of one can be cloned")
+		return "", errors.New("it does not record the URL and the commit of a repository: only what was packed from a clone of one can be cloned")
 	}
 	if o.Source != "" && !filepath.IsLocal(o.Source) {
 		return "", usagef("%s: the source is a path in the clone", o.Source)
@@ -247,12 +250,12 @@ func (o *ReproduceOptions) clone(ctx context.Context, statements []artifact.Stat
 	return filepath.Join(top, o.Source), err
 }
 
-// checkout returns the top of the repository, in which the commit of the application must be
-// checked out; "" if the sources are not in one.
+// checkout returns the top of the repository, or "" if the sources are not in one. The commit of
+// the application must be checked out.
 func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (string, error) {
 	commit := v.Source.Commit
 	if commit == "" {
-		return "", errors.New("it states no commit: only what was packed from a repository can be made again")
+		return "", errors.New("it does not record a commit: only what was packed from a repository can be made again")
 	}
 	dir, err := filepath.Abs(cmp.Or(o.Source, "."))
 	if err == nil {
@@ -273,13 +276,13 @@ func (o *ReproduceOptions) checkout(ctx context.Context, v *artifact.View) (stri
 		return "", err
 	}
 	if head.Commit != commit {
-		return "", usagef("%s has commit %s checked out, and the application is of %s: check that out, for example in a work tree of its own", top, head.Commit, commit)
+		return "", usagef("%s has commit %s checked out, but the application is of %s: check that out, for example in a separate work tree", top, head.Commit, commit)
 	}
 	return top, nil
 }
 
 // pipeline returns the pipeline file to use: the given one or, if the sources alone are not
-// sufficient, the one in the given folder. "" is none.
+// sufficient, the one in the given folder; "" if there is none.
 func (o *ReproduceOptions) pipeline(sources []artifact.SourceParameters) (string, error) {
 	if IsPipeline(o.Source) {
 		return o.Source, nil
@@ -337,7 +340,7 @@ func (o *ReproduceOptions) make(ctx context.Context, app *artifact.Application, 
 	return made, err
 }
 
-// sourceOf returns a source as it was.
+// sourceOf returns a source with its recorded options.
 func sourceOf(s artifact.SourceParameters, top string) (Source, error) {
 	out := Source{Name: s.Folder, Path: filepath.Join(top, filepath.FromSlash(s.Path)), Interpreter: s.Interpreter}
 	if s.Reference != "" {
@@ -355,7 +358,8 @@ func sourceOf(s artifact.SourceParameters, top string) (Source, error) {
 	return out, nil
 }
 
-// add adds a difference, once: several environments read the same files.
+// add adds a difference, unless it has been added before: several environments read the same
+// files.
 func (r *ReproduceResult) add(what, name, was, is string) {
 	if d := (Difference{what, name, was, is}); !slices.Contains(r.Differs, d) {
 		r.Differs = append(r.Differs, d)
@@ -364,11 +368,11 @@ func (r *ReproduceResult) add(what, name, was, is string) {
 
 // compare finds the differences in sources, images and content.
 func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string) error {
-	var facts []Difference // which only follow from the rest, such as that a file is modified
+	var facts []Difference // differences that follow from others, such as that a file is modified
 	for _, c := range diffSources(was.view.Sources, is.view.Sources).Changed {
 		file, read := strings.CutPrefix(c.Fact, "file ")
 		option, given := strings.CutPrefix(c.Fact, "options.")
-		of := func(what string) string { return strings.TrimSpace(c.Source + " " + what) } // one of several
+		of := func(what string) string { return strings.TrimSpace(c.Source + " " + what) } // for one of several sources
 		switch {
 		case read:
 			if committed, now, err := vcs.Committed(ctx, top, file); err == nil && !bytes.Equal(committed, now) {
@@ -425,7 +429,7 @@ func (r *ReproduceResult) compare(ctx context.Context, was, is *side, top string
 	return nil
 }
 
-// firstDifference returns the first line, from 1, in which two texts differ.
+// firstDifference returns the number of the first line, from 1, that differs between two texts.
 func firstDifference(a, b []byte) int {
 	n := 0
 	for n < min(len(a), len(b)) && a[n] == b[n] {
@@ -434,8 +438,8 @@ func firstDifference(a, b []byte) int {
 	return 1 + bytes.Count(a[:n], []byte("\n"))
 }
 
-// statements finds the differences in statements. They differ whenever anything above does, so
-// they are reported only if nothing above is.
+// statements finds the differences in statements. Any earlier difference changes the statements
+// too, so they are reported only if there is none.
 func (r *ReproduceResult) statements(was, is []artifact.Statement) error {
 	if len(r.Differs) > 0 {
 		return nil

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package app is tape as a library: [Package], [Images], [Render] and their siblings
-// do what the commands of those names do. Those that render expand a pipeline (the
-// default one, or a tape.yaml merged over it) and have the engine run its graph;
-// the others read an application that is there already.
+// Package app is the library behind the tape command: [Package], [Images], [Render] and so on do
+// what the commands of the same names do. Functions that render expand a pipeline (the default
+// one, or a tape.yaml merged over it), and run its graph in the engine. The others read an
+// existing application.
 package app
 
 import (
@@ -31,7 +31,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// kinds returns the stages of a pipeline file in a folder, based on those of the environment.
+// kinds returns the kinds of stages for a pipeline file in a folder, in addition to those of the
+// environment.
 func (o *Options) kinds(folder string) []pipeline.Kind {
 	d := stages.Dependencies{
 		Source: source.Options{
@@ -49,14 +50,14 @@ func (o *Options) kinds(folder string) []pipeline.Kind {
 	if o.Together != nil {
 		d.Shared, d.Source.Repositories = &o.Together.blobs, &o.Together.repositories
 	}
-	d.Given, _ = o.seenFrom(folder) // pipeline has the error
+	d.Given, _ = o.seenFrom(folder) // pipeline reports the error
 	if o.Store != nil {
 		d.Source.Memory = o.Store.Cache()
 	}
 	return slices.Concat(stages.Kinds(d), o.Kinds)
 }
 
-// Stages returns the executor of the nodes of a graph that another process made. Paths in their
+// Stages returns an executor for nodes of a graph that another process made. Paths in their
 // configuration are relative to folder.
 func Stages(env Environment, folder string) engine.Stages {
 	o := Options{Environment: env}
@@ -67,7 +68,7 @@ func Stages(env Environment, folder string) engine.Stages {
 	return out
 }
 
-// prepare is pipeline for a run, and so needs the store.
+// prepare is like pipeline, but for a run, so it also opens the store.
 func (o *Options) prepare(ctx context.Context) (*pipeline.Pipeline, error) {
 	var err error
 	if o.Store, err = o.OpenStore(ctx); err != nil {
@@ -76,7 +77,7 @@ func (o *Options) prepare(ctx context.Context) (*pipeline.Pipeline, error) {
 	return o.pipeline()
 }
 
-// pipeline reads the pipeline file, or makes a pipeline of the sources, and applies the other
+// pipeline reads the pipeline file, or makes a pipeline from the sources, and applies the other
 // options.
 func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	if err := o.check(); err != nil {
@@ -155,7 +156,8 @@ func (o *Options) pipeline() (*pipeline.Pipeline, error) {
 	return p, err
 }
 
-// seenFrom returns the places of images that are not in a registry, relative to a folder.
+// seenFrom returns the places of images that are not in a registry, with paths relative to a
+// folder.
 func (o *Options) seenFrom(folder string) (map[string]local.Place, error) {
 	seen := map[string]local.Place{}
 	for reference, place := range o.From {
@@ -167,8 +169,8 @@ func (o *Options) seenFrom(folder string) (map[string]local.Place, error) {
 	return seen, nil
 }
 
-// projectTop returns the folder that a pipeline file must not lead out of: its repository, or
-// its own folder if that is not in one.
+// projectTop returns the folder that links of a pipeline file must not leave: its repository or,
+// if it is not in one, its own folder.
 func projectTop(folder string) string {
 	real, err := filepath.Abs(folder)
 	if err == nil {
@@ -183,12 +185,12 @@ func projectTop(folder string) string {
 	return real
 }
 
-// checkProjectFile checks a pipeline file or its lock, which may be a link that came with the
-// repository.
+// checkProjectFile checks a pipeline file or its lock, which may be a symbolic link that came
+// with the repository.
 func checkProjectFile(file string) error {
 	err := regular.Inside(file, projectTop(filepath.Dir(file)))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // its reader reports that
+		return nil // reading it reports that
 	}
 	return err
 }
@@ -200,9 +202,9 @@ func (o *Options) setSources(p *pipeline.Pipeline) error {
 		if !utf8.ValidString(path) {
 			return fmt.Errorf("source %q: its name is not UTF-8; rename it, or package . in it", path)
 		}
-		// "." has no name of its own. Of a lone source the name only shows in
-		// progress; among several it is a folder in the content, which must not
-		// depend on what the clone is called.
+		// "." has no name of its own. The name of a single source is only shown as progress.
+		// Among several sources it is a folder in the content, which must not depend on the name
+		// of the folder of the clone.
 		if s.Name == "" && len(o.Sources) == 1 && !strings.Contains(path, "://") {
 			abs, err := filepath.Abs(path)
 			if err != nil {
@@ -220,21 +222,21 @@ func (o *Options) setSources(p *pipeline.Pipeline) error {
 	return p.SetSources(list...)
 }
 
-// sourceName returns a name that is valid for a folder in the content and for a node.
+// sourceName returns a name that is valid for a folder in the content and as the ID of a node.
 func sourceName(base string) string {
 	return cmp.Or(strings.TrimLeft(notInNames.ReplaceAllString(base, "-"), "._-"), "app")
 }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]`)
 
-// run builds the graph of the targets and runs it. The result contains what was reported even
-// if there is an error.
+// run builds the graph of the targets and runs it. The result contains all messages, even if
+// there is an error.
 func (o *Options) run(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, error) {
 	result, _, err := o.traced(ctx, p, targets...)
 	return result, err
 }
 
-// traced is run, with the origins of rendered files in all messages.
+// traced is like run, but names the origins of rendered files in all messages.
 func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...string) (made, *origins, error) {
 	expanded, err := o.expand(ctx, p)
 	if err != nil {
@@ -243,7 +245,7 @@ func (o *Options) traced(ctx context.Context, p *pipeline.Pipeline, targets ...s
 	return o.carryOut(ctx, expanded, targets...)
 }
 
-// expand completes a pipeline for a run.
+// expand expands a pipeline for a run.
 func (o *Options) expand(ctx context.Context, p *pipeline.Pipeline) (*pipeline.Expanded, error) {
 	if err := o.describe(p); err != nil {
 		return nil, err
@@ -252,7 +254,7 @@ func (o *Options) expand(ctx context.Context, p *pipeline.Pipeline) (*pipeline.E
 	return expanded, fromOptions(err)
 }
 
-// carryOut runs the targets of an expanded pipeline, and their dependencies.
+// carryOut runs the targets of an expanded pipeline and their dependencies.
 func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, targets ...string) (made, *origins, error) {
 	graph, err := expanded.Graph(targets...)
 	if err != nil {
@@ -267,7 +269,7 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	}
 	from := &origins{
 		Executor: executor, place: o.placeOf, unused: expanded.Unused,
-		sources: map[string]string{}, rendered: map[string]origin{}, words: words{}, made: map[digest.Digest]bool{}, told: map[string]bool{},
+		sources: map[string]string{}, rendered: map[string]origin{}, words: words{}, made: map[digest.Digest]bool{}, reported: map[string]bool{},
 	}
 	run := engine.Options{
 		Executor: from, Secrets: expanded.Secrets(o.Secrets), Workers: o.Workers, Log: o.Log, Events: o.Events, NoCache: o.NoCache, Strict: o.Strict,
@@ -281,7 +283,8 @@ func (o *Options) carryOut(ctx context.Context, expanded *pipeline.Expanded, tar
 	return made{result}, from, o.audited(expanded.Placed(err))
 }
 
-// describe sets what an artifact records about its making, which the pipeline must not choose.
+// describe sets what an artifact records about how it was made, which the pipeline must not
+// choose.
 func (o *Options) describe(p *pipeline.Pipeline) error {
 	err := p.With("attest", "version", o.Version)
 	if o.Created.IsZero() {
@@ -293,8 +296,8 @@ func (o *Options) describe(p *pipeline.Pipeline) error {
 	return err
 }
 
-// unpushed returns the nodes that do not write to registries, and do not depend on one that
-// does. Stages in harmless are taken not to write.
+// unpushed returns the nodes that do not write to registries and do not depend on a node that
+// does. The stages in harmless count as stages that do not write.
 func (o *Options) unpushed(ctx context.Context, p *pipeline.Pipeline, harmless ...string) ([]string, error) {
 	graph, err := p.Build(ctx, o.Args)
 	if err != nil {

@@ -31,14 +31,14 @@ import (
 type SaveOptions struct {
 	Environment
 	Ref string
-	// File to write. If Writer is set, the archive is written to it instead.
+	// File is the file to write. If Writer is set, the archive is written to it instead.
 	File   string
 	Writer io.Writer
-	// Platform leaves out the other platforms of images: os/arch[/variant].
+	// Platform is the only platform of images to keep: os/arch[/variant].
 	Platform string
 	// ImagesOnly saves only the images.
 	ImagesOnly bool
-	// Resume continues with what an interrupted Save left beside File.
+	// Resume continues from what an interrupted Save left next to File.
 	Resume bool
 }
 
@@ -53,18 +53,18 @@ type SaveResult struct {
 	Blobs      int    `json:"blobs"`
 	Images     int    `json:"images"`
 	Signatures int    `json:"signatures"`
-	// Platforms are the platforms of images, if others were left out.
+	// Platforms are the platforms of images that were kept, if others were left out.
 	Platforms []string `json:"platforms,omitempty"`
 }
 
-// Save writes an application to an archive, with its signatures. The same application gives the
-// same bytes, whatever its location.
+// Save writes an application and its signatures to an archive. The same application gives the
+// same bytes, wherever it is read from.
 func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
 	if err := checkPlatform(o.Platform); err != nil {
 		return nil, err
 	}
 	if o.File == "" && o.Writer == nil {
-		return nil, asUsage(advice.Add(fmt.Errorf("save %s: there is no place to write it to", o.Ref), advice.SaveToWriter))
+		return nil, asUsage(advice.Add(fmt.Errorf("save %s: no file to write to", o.Ref), advice.SaveToWriter))
 	}
 	if o.File != "" {
 		if err := checkFile(o.File); err != nil {
@@ -99,7 +99,7 @@ type saving struct {
 // newSaving determines the content of the archive of an application.
 func newSaving(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) (*saving, error) {
 	if app.Format == artifact.FormatOriginal {
-		return nil, advice.Add(fmt.Errorf("it is of format %s, and its images lie outside", app.Format), advice.Relocate, artifact.Format)
+		return nil, advice.Add(fmt.Errorf("it is of format %s, which does not contain the images", app.Format), advice.Relocate, artifact.Format)
 	}
 	if list := app.Root.Annotations[artifact.AnnotationPlatforms]; list != "" && o.Platform == "" {
 		return nil, advice.Add(fmt.Errorf("it has only %s of the images", list), advice.SavePlatform)
@@ -120,7 +120,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	if o.ImagesOnly {
 		return s, nil
 	}
-	// What is attached to the application, at every level of it that is saved.
+	// Signatures may be attached to the application, and to everything in it that is saved.
 	subjects := append(s.tree.Manifests(), app.Root.Digest)
 	for _, child := range s.rest(app.Index) {
 		subjects = append(subjects, child.Digest)
@@ -139,8 +139,8 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
 }
 
-// stays reports what is attached to the application and is not in its archive, which contains
-// what the root and referrers lead to.
+// stays reports what is attached to the application but missing from its archive, which contains
+// only what the root and referrers lead to.
 func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) error {
 	subjects, err := manifestsOf(ctx, at, app.Root)
 	if err != nil {
@@ -159,7 +159,7 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 		return err
 	}
 	if len(later) > 0 {
-		warning = fmt.Sprintf("cosign attached %d manifests by tag since it was taped, which are not in the archive, such as %s; a copy takes them", len(later), later[0].Tag)
+		warning = fmt.Sprintf("cosign attached %d manifests by tag after packaging, such as %s; they are not in the archive, but a copy includes them", len(later), later[0].Tag)
 	}
 	if warning != "" {
 		o.say(engine.Warning, warning)
@@ -167,8 +167,8 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 	return nil
 }
 
-// rest returns the children of the root that are not in the tree, including what is attached to
-// a platform that was left out.
+// rest returns the children of the root that are not in the tree. They may be attached to a
+// platform that was left out, so that they are missing from the tree.
 func (s *saving) rest(index ocispec.Index) []ocispec.Descriptor {
 	var rest []ocispec.Descriptor
 	taken := map[digest.Digest]bool{}
@@ -198,7 +198,7 @@ func (s *saving) application(ctx context.Context, from layout.Repository, root o
 	}, root)
 }
 
-// naming returns the names of images in the manifests of an application.
+// naming returns how the manifests of an application name its images.
 func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, error) {
 	statements, err := app.Statements(ctx)
 	if err != nil {
@@ -206,18 +206,19 @@ func naming(ctx context.Context, app *artifact.Application) (artifact.Naming, er
 	}
 	refs, ok := artifact.ImageRefs(statements)
 	if !ok {
-		return artifact.Naming{}, errors.New("its statements do not record what its manifests call the images")
+		return artifact.Naming{}, errors.New("its statements do not record how its manifests name the images")
 	}
 	return refs.Names(artifact.Taped(statements)), nil
 }
 
-// signaturesOf returns what is attached to root and content, and to that.
+// signaturesOf returns what is attached to root and content, and recursively what is attached to
+// that.
 func signaturesOf(ctx context.Context, app *artifact.Application, at layout.Repository, note func(string)) ([]ocispec.Descriptor, error) {
 	return attachedTo(ctx, app, at, []digest.Digest{app.Root.Digest, app.Content.Digest}, note)
 }
 
-// attachedTo returns what is attached to some manifests of an application, and to that, except
-// for what the root lists itself. It calls note with what is listed and missing.
+// attachedTo returns what is attached to some manifests of an application, recursively, except
+// what the root itself lists. It calls note with what is listed but missing.
 func attachedTo(ctx context.Context, app *artifact.Application, at layout.Repository, subjects []digest.Digest, note func(string)) ([]ocispec.Descriptor, error) {
 	known := map[digest.Digest]bool{}
 	for _, child := range app.Index.Manifests {
@@ -230,9 +231,9 @@ func attachedTo(ctx context.Context, app *artifact.Application, at layout.Reposi
 	return out, nil
 }
 
-// onePlatform keeps one platform of every index of an image, with its attestations inside the
-// index. kept then returns the platforms that were kept, and nothing if there was nothing to
-// leave out.
+// onePlatform returns a filter that keeps one platform of every index of an image, with the
+// attestations of that platform inside the index. kept returns the platforms afterwards, or
+// nothing if none was left out.
 func onePlatform(text string, all []ocispec.Descriptor) (keep transfer.Keep, kept func() []string, err error) {
 	if text == "" {
 		return nil, func() []string { return nil }, nil
@@ -253,7 +254,7 @@ func onePlatform(text string, all []ocispec.Descriptor) (keep transfer.Keep, kep
 	keep = func(index ocispec.Descriptor, list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		best, there := platform.Choose(list)
 		if len(there) == 0 {
-			return list, nil // nothing to choose from
+			return list, nil // there is no choice
 		}
 		if best == nil {
 			return nil, fmt.Errorf("image %s has no %s, only %s", cmp.Or(names[index.Digest], index.Digest.String()), text, strings.Join(there, ", "))
@@ -313,7 +314,7 @@ func (s *saving) write(ctx context.Context, o SaveOptions) (size int64, blobs in
 	return 0, 0, err
 }
 
-// meter reports the progress of a command like that of a node. Its methods may be called
+// meter reports the progress of a command like the progress of a node. Its methods may be called
 // concurrently.
 type meter struct {
 	*transfer.Progress

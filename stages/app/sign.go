@@ -24,13 +24,13 @@ import (
 	"github.com/taped-dev/tape/stages/sign"
 )
 
-// Signer signs; a [Key] is one.
+// Signer signs statements and manifests. A [Key] is a Signer.
 type Signer = sign.Signer
 
 // Key is a private key.
 type Key = sign.Key
 
-// Password returns the password of an encrypted key; confirm asks for it twice.
+// Password returns the password of an encrypted key. If confirm is set, it asks twice.
 type Password = sign.Password
 
 // Stdin is the name of a key that is read from standard input.
@@ -38,9 +38,9 @@ const Stdin = sign.Stdin
 
 // SignerOptions are the options of LoadSigner.
 type SignerOptions struct {
-	// Name of the key: a file (PEM, or cosign's encrypted form), env://NAME, [Stdin], or
-	// NAME://REF for a key of the program sigstore-kms-NAME, which is run. The name must be
-	// chosen by the user, and never taken from a checked-in file.
+	// Name is the name of the key: a file (PEM, or the encrypted format of cosign), env://NAME,
+	// [Stdin], or NAME://REF for a key in the program sigstore-kms-NAME, which is run. The name
+	// must come from the user, and never from a checked-in file.
 	Name string
 	// Password returns the password of an encrypted key; it may be nil.
 	Password Password
@@ -54,21 +54,22 @@ func LoadSigner(ctx context.Context, o SignerOptions) (*Key, error) {
 	return sign.LoadSigner(ctx, o.Name, o.Password)
 }
 
-// SigstoreOptions configure the Sigstore to sign with.
+// SigstoreOptions configure the Sigstore instance to sign with.
 type SigstoreOptions struct {
 	Environment
 	// SigningConfig is a file with the URLs of its services, and TrustedRoot one with their
-	// certificates: JSON, in the format of sigstore's clients.
+	// certificates, both in the JSON formats of Sigstore's clients.
 	SigningConfig, TrustedRoot string
 }
 
-// Sigstore is an instance whose services issue timestamps and certificates, and log signatures.
+// Sigstore is an instance of Sigstore, whose services issue timestamps and certificates and log
+// signatures.
 type Sigstore struct {
 	services  *sign.Services
 	transport http.RoundTripper
 }
 
-// OpenSigstore reads the files of a Sigstore. It sends no request.
+// OpenSigstore reads the files of a Sigstore instance. It sends no request.
 func OpenSigstore(_ context.Context, o SigstoreOptions) (*Sigstore, error) {
 	config, err := regular.ReadArgument(o.SigningConfig)
 	if err != nil {
@@ -86,13 +87,13 @@ func OpenSigstore(_ context.Context, o SigstoreOptions) (*Sigstore, error) {
 	return &Sigstore{services: services, transport: transport}, nil
 }
 
-// Logs are the URLs of the transparency logs that each keyless signature is entered in,
-// with who signed what and when.
+// Logs returns the URLs of the transparency logs in which each keyless signature is entered, with
+// the identity, what was signed and when.
 func (s *Sigstore) Logs() []string { return s.services.Logs() }
 
-// Keyless returns a signer whose signatures are those of whom an identity token names. The
-// token is in a file, or read from [Stdin]; "" is SIGSTORE_ID_TOKEN, GitHub Actions, or a
-// file that Kubernetes projects.
+// Keyless returns a signer with the identity in an identity token. The token is read from a file,
+// or from [Stdin]. By default it comes from SIGSTORE_ID_TOKEN, GitHub Actions, or a file that
+// Kubernetes projects.
 func (s *Sigstore) Keyless(token string) (Signer, error) {
 	found, err := sign.FindToken(token, s.transport)
 	if err != nil {
@@ -101,14 +102,14 @@ func (s *Sigstore) Keyless(token string) (Signer, error) {
 	return sign.NewKeyless(s.services, found), nil
 }
 
-// Person is how a person logs in.
+// Person describes how a person logs in.
 type Person = sign.Person
 
-// Prompt is what a person is to do to log in.
+// Prompt describes what a person has to do to log in.
 type Prompt = sign.Prompt
 
-// KeylessPerson returns a signer with the identity of a person, who logs in at the issuer in
-// the signing config when the first signature is made.
+// KeylessPerson returns a signer with the identity of a person, who logs in at the issuer in the
+// signing config when the first signature is made.
 func (s *Sigstore) KeylessPerson(p Person) (Signer, error) {
 	token, err := s.services.PersonToken(p)
 	if err != nil {
@@ -117,14 +118,15 @@ func (s *Sigstore) KeylessPerson(p Person) (Signer, error) {
 	return sign.NewKeyless(s.services, token), nil
 }
 
-// Timestamped returns a signer with a key whose signatures are timestamped.
+// Timestamped returns a signer that signs with a key and adds timestamps.
 func (s *Sigstore) Timestamped(key *Key) Signer { return sign.NewTimestamped(s.services, key) }
 
 // KeyOptions are the options of GenerateKey.
 type KeyOptions struct {
-	// Prefix of the files' names.
+	// Prefix is the prefix of the names of the files.
 	Prefix string
-	// Password of the private key; nil, or an empty one, leaves it unencrypted.
+	// Password returns the password of the private key. If it is nil, or the password is empty,
+	// the key is not encrypted.
 	Password Password
 }
 
@@ -159,7 +161,7 @@ func GenerateKey(_ context.Context, o KeyOptions) (*KeyResult, error) {
 	return &KeyResult{Private: private, Public: public}, nil
 }
 
-// writeNew writes a file that must not exist.
+// writeNew writes a file that must not exist yet.
 func writeNew(name string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -177,8 +179,8 @@ type SignOptions struct {
 	Environment
 	Ref    string
 	Signer Signer
-	// BundleOut is a file for the bundle of the root, which is sufficient to verify it; ""
-	// writes none. The signatures of an archive are only written there.
+	// BundleOut is a file for the bundle of the root, which is sufficient to verify the root; ""
+	// writes none. The signatures of an archive are only written to this file.
 	BundleOut string
 }
 
@@ -189,17 +191,17 @@ type SignResult struct {
 	Bundle     string        `json:"bundle,omitempty"`
 }
 
-// Signed is a signature of one manifest.
+// Signed describes a signature of one manifest.
 type Signed struct {
-	Name    string        `json:"name"` // root, content
+	Name    string        `json:"name"` // root or content
 	Subject digest.Digest `json:"subject"`
 	Digest  digest.Digest `json:"digest,omitempty"` // of the manifest that carries it; "" if it is only in a file
-	// Existing reports that this key had signed it before, so that nothing was added.
+	// Existing reports that the key had already signed it, so nothing was added.
 	Existing bool `json:"existing"`
 }
 
-// Sign signs root and content of an application, and attaches the signatures to them. What the
-// key has already signed is not signed again.
+// Sign signs root and content of an application, and attaches the signatures to them. It does not
+// sign again what the key has already signed.
 func Sign(ctx context.Context, o SignOptions) (result *SignResult, err error) {
 	if o.Signer == nil {
 		return nil, usagef("sign %s: a key is missing", o.Ref)
@@ -258,8 +260,8 @@ func (o SignOptions) Signed(ctx context.Context) (_ bool, err error) {
 	return bundle != nil, err
 }
 
-// signOne signs a manifest, unless the key has, and returns the bundle. It is not attached if
-// attach is nil.
+// signOne signs a manifest unless the key has already signed it, and returns the bundle. If
+// attach is nil, the bundle is not attached.
 func signOne(ctx context.Context, signer Signer, at layout.Repository, subject ocispec.Descriptor, attach attach) (Signed, []byte, error) {
 	signed := Signed{Subject: subject.Digest}
 	found, data, err := findSignature(ctx, signer, at, subject.Digest)
@@ -282,8 +284,8 @@ func signOne(ctx context.Context, signer Signer, at layout.Repository, subject o
 	return signed, blobs[len(blobs)-2].Data, nil
 }
 
-// findSignature returns a signature of a manifest by the signer; nil if there is none. Attached
-// manifests that are not signatures, or cannot be read, are ignored.
+// findSignature returns a signature of a manifest by the signer, or nil if there is none. It
+// ignores attached manifests that are not signatures, or cannot be read.
 func findSignature(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (digest.Digest, []byte, error) {
 	referrers, err := at.Referrers(ctx, subject)
 	if err != nil {
@@ -301,8 +303,8 @@ func findSignature(ctx context.Context, signer Signer, at layout.Repository, sub
 	return "", nil, nil
 }
 
-// signedBy reports whether a signer has signed a manifest, with any of their keys. Attached
-// manifests that are not valid signatures, or cannot be read, are ignored.
+// signedBy reports whether a signer has signed a manifest with any of their keys. It ignores
+// attached manifests that are not valid signatures, or cannot be read.
 func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject digest.Digest) (bool, error) {
 	referrers, err := at.Referrers(ctx, subject)
 	if err != nil {
@@ -321,8 +323,8 @@ func signedBy(ctx context.Context, signer Signer, at layout.Repository, subject 
 	return false, nil
 }
 
-// attach stores the blobs of a signature, and then the last one, which is its manifest, where it
-// is listed among the referrers. It returns the digest of the manifest.
+// attach stores the blobs of a signature, of which the last is its manifest, and lists the
+// manifest among the referrers. It returns the digest of the manifest.
 type attach func(ctx context.Context, blobs []artifact.Blob) (digest.Digest, error)
 
 // state attaches a signed statement about a manifest.
@@ -334,7 +336,7 @@ func (a attach) state(ctx context.Context, signer Signer, subject ocispec.Descri
 	return a(ctx, blobs)
 }
 
-// stated returns the time for a statement, which is now unless another is given.
+// stated returns the time for a statement: at, or now if at is zero.
 func stated(at time.Time) time.Time {
 	if at.IsZero() {
 		return time.Now().UTC().Truncate(time.Second)
@@ -342,7 +344,8 @@ func stated(at time.Time) time.Time {
 	return at.UTC()
 }
 
-// attacher returns the function that attaches to manifests in a place; nil for an archive.
+// attacher returns the function that attaches to manifests in a repository or layout. It returns
+// nil for an archive.
 func attacher(at *opened) (attach, error) {
 	if repo, ok := at.Repository.(*registry.Repository); ok {
 		return func(ctx context.Context, blobs []artifact.Blob) (digest.Digest, error) {

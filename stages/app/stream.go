@@ -13,22 +13,22 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// ranks of documents in a stream: those that others depend on come first.
+// Ranks of documents in a stream: documents that others depend on come first.
 const (
 	rankNamespace = iota
 	rankDefinition
 	rankRest
 )
 
-// part is a part of a file in a stream: all of it, or adjacent documents of one rank.
+// part is a part of a file in a stream: the whole file, or adjacent documents of the same rank.
 type part struct {
 	rank, file int
-	start, end int // in the file as text
+	start, end int // in the text of the file
 }
 
-// writeStream writes files as one YAML stream that kubectl can apply in order: Namespaces
-// first, then CustomResourceDefinitions, then the rest, each in the order of the files. The
-// stream is in UTF-8, whatever the encoding of the files.
+// writeStream writes files as one YAML stream that kubectl can apply in order: first Namespaces,
+// then CustomResourceDefinitions, then the rest, each in the order of the files. The stream is
+// encoded in UTF-8, whatever the encoding of the files.
 func writeStream(w io.Writer, all []files.File) error {
 	var parts []part
 	for i, f := range all {
@@ -48,7 +48,7 @@ func writeStream(w io.Writer, all []files.File) error {
 	return nil
 }
 
-// ranked splits a file where the rank of its documents changes.
+// ranked splits a file wherever the rank of its documents changes.
 func ranked(file int, text *manifests.Text) []part {
 	whole := part{rankRest, file, 0, len(text.String)}
 	if !strings.Contains(text.String, "Namespace") && !strings.Contains(text.String, "CustomResourceDefinition") {
@@ -69,8 +69,8 @@ func ranked(file int, text *manifests.Text) []part {
 	return parts
 }
 
-// rank returns the rank of the documents in a text; empty reports that there are none. A text
-// that cannot be parsed has the last rank.
+// rank returns the rank of the documents in a text. empty reports that there are no documents. A
+// text that cannot be parsed has the last rank.
 func rank(t *manifests.Text) (rank int, empty bool) {
 	rank, empty = rankRest, true
 	documents, err := manifests.Parse(t)

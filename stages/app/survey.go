@@ -20,54 +20,54 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// Survey describes what an application is made of, as far as it is known without asking a
-// registry. If two surveys of an application are equal, and its images are, Package makes the
+// Survey describes what an application is made from, as far as that is known without asking a
+// registry. If two surveys of an application are equal, and so are its images, Package makes the
 // same root, except for the commit in its statements.
 type Survey struct {
-	// Repository is the destination of the application. Tags are its tags if they are known: a
-	// tag that is the digest of the content is not.
+	// Repository is the destination of the application. Tags are its tags as far as they are
+	// known; a tag that is the digest of the content is not.
 	Repository string   `json:"repository"`
 	Tags       []string `json:"tags,omitempty"`
-	// Nodes has a digest of the configuration of each node of the graph.
+	// Nodes maps each node of the graph to a digest of its configuration.
 	Nodes   map[string]digest.Digest `json:"nodes"`
 	Sources []SurveyedSource         `json:"sources"`
-	// References are the images that are named, normalised and sorted; null if nothing was
-	// rendered.
+	// References are the images that the manifests name, normalised and sorted; null if nothing
+	// was rendered.
 	References []string `json:"references"`
-	// Platform and Related are as in Options.
+	// Platform and Related are the same as in [Options].
 	Platform string `json:"platform,omitempty"`
 	Related  string `json:"related"`
 	// Local reports that some of its images are not in a registry, or may differ from those in a
-	// registry, so that what is known about images elsewhere does not apply.
+	// registry, so that other information about these images does not apply.
 	Local bool `json:"local,omitempty"`
-	// Trust is a digest of the trust policy for its images, with the keys and trusted roots that
-	// it names; "" is none.
+	// Trust is a digest of the trust policy for its images, including the keys and trusted roots
+	// that it names; "" if there is none.
 	Trust digest.Digest `json:"trust,omitempty"`
 }
 
 // SurveyedSource describes one source.
 type SurveyedSource struct {
 	Name string `json:"name"`
-	// Interpreter is its name and version.
+	// Interpreter is the name and version of the interpreter.
 	Interpreter string        `json:"interpreter"`
 	Checksum    digest.Digest `json:"checksum"`
-	// Options is a digest of the interpreter's options, secrets and environment.
+	// Options is a digest of the options, secrets and environment of the interpreter.
 	Options digest.Digest `json:"options"`
-	// Files by their path below the top of the repository.
+	// Files maps paths relative to the top of the repository to digests.
 	Files map[string]digest.Digest `json:"files"`
-	// Path of the source, relative to the same folder as Files.
+	// Path is the path of the source, relative to the same folder as Files.
 	Path string `json:"path"`
-	// Modified is the state of the files according to git.
+	// Modified reports whether the files are modified, according to git.
 	Modified vcs.Tristate `json:"modified"`
 }
 
 // SurveyOptions are the options of MakeSurvey.
 type SurveyOptions struct {
 	PackageOptions
-	// Render finds References, for which the sources are rendered.
+	// Render renders the sources to find References.
 	Render bool
-	// Unless, if not nil, is called with the survey before rendering, and reports whether
-	// rendering is unnecessary. It may complete the survey.
+	// Unless, if not nil, is called with the survey before rendering. It may complete the survey,
+	// and returns true to skip rendering.
 	Unless func(*Survey) bool
 }
 
@@ -135,7 +135,7 @@ func MakeSurvey(ctx context.Context, o SurveyOptions) (*Survey, error) {
 	return survey, nil
 }
 
-// read adds what the sources consist of.
+// read adds the content of the sources.
 func (s *Survey) read(ctx context.Context, run made) error {
 	var facts []vcs.Facts
 	for _, node := range run.Nodes {
@@ -154,8 +154,8 @@ func (s *Survey) read(ctx context.Context, run made) error {
 	return nil
 }
 
-// add adds a node's configuration. The location of a source on this machine is left out; only
-// its path in the repository matters.
+// add adds the configuration of a node. It leaves out the location of a source on this machine;
+// only the path in the repository matters.
 func (s *Survey) add(node engine.Node) error {
 	var config map[string]json.RawMessage
 	if len(node.Config) > 0 {
@@ -164,7 +164,7 @@ func (s *Survey) add(node engine.Node) error {
 		}
 	}
 	text := func(option string) (out string) {
-		_ = json.Unmarshal(config[option], &out) // an added pipeline may use another type there
+		_ = json.Unmarshal(config[option], &out) // a custom pipeline may use another type there
 		return out
 	}
 	switch node.Kind {
@@ -172,7 +172,7 @@ func (s *Survey) add(node engine.Node) error {
 		if !strings.Contains(text("path"), "://") {
 			delete(config, "path")
 		}
-		delete(config, "settings") // they are among the options, without their origin
+		delete(config, "settings") // the options include them, without their origin
 	case "resolve":
 		s.Platform = text("platform")
 		s.Local = s.Local || config["from"] != nil || config["digests"] != nil
@@ -225,12 +225,12 @@ type AskOptions struct {
 	Environment
 	// Name is a normalised reference.
 	Name string
-	// Platform and Related are as in Options.
+	// Platform and Related are the same as in [Options].
 	Platform, Related string
 }
 
-// AskImage asks a registry for the current meaning of a reference, and for what is published
-// beside the image.
+// AskImage asks a registry what a reference currently leads to, and what is published with that
+// image.
 func AskImage(ctx context.Context, o AskOptions) (images.Answer, error) {
 	resolving, err := resolve.New(resolve.Config{Platform: o.Platform}, o.origins(), "")
 	if err != nil {

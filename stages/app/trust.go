@@ -28,38 +28,38 @@ func TrustSchema() []byte { return trust.Schema }
 // TrustOptions are the options of CheckTrust.
 type TrustOptions struct {
 	Environment
-	// File is a trust policy.
+	// File is the file of a trust policy.
 	File string
-	// Ref is an application to judge by it; "" only checks the file.
+	// Ref is an application to check against the policy; "" only checks the file.
 	Ref string
 }
 
-// TrustResult lists the rules of a trust policy and, for an application, which of them are
+// TrustResult lists the rules of a trust policy and, for an application, whether they are
 // satisfied.
 type TrustResult struct {
 	OK    bool        `json:"ok"`
 	Rules []TrustRule `json:"rules"`
-	// Default is the decision for what no rule applies to: allow or deny.
+	// Default is the decision if no rule applies: allow or deny.
 	Default string `json:"default"`
-	// Links are those of the application, including failed links of the chain.
+	// Links are the links that were checked for the application, including failed ones.
 	Links    []VerifiedLink `json:"links"`
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
 // TrustRule is a rule of a trust policy.
 type TrustRule struct {
-	// Section is images, applications or origin, which has no names.
+	// Section is images, applications or origin; only origin has no names.
 	Section string   `json:"section"`
 	At      string   `json:"at"`
 	Names   []string `json:"names"`
 	Require string   `json:"require,omitempty"`
-	// Attestations are the types of the required statements.
+	// Attestations are the required types of statements.
 	Attestations []string `json:"attestations,omitempty"`
 	// Matched is the number of images or applications that the rule applies to.
 	Matched int `json:"matched"`
 }
 
-// CheckTrust reads a trust policy and, with a reference, reports for each rule whether the
+// CheckTrust reads a trust policy. With a reference, it also reports for each rule whether the
 // application satisfies it.
 func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 	policy, err := trust.Read(ctx, o.File)
@@ -100,7 +100,7 @@ func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 		}
 		result.Rules = append(result.Rules, rule)
 	}
-	if by := policy.Origin; by != nil { // a rule for every application
+	if by := policy.Origin; by != nil { // this rule applies to every application
 		rule := TrustRule{Section: "origin", At: policy.OriginAt, Names: []string{}, Require: by.Name}
 		if o.Ref != "" {
 			rule.Matched = 1
@@ -112,9 +112,9 @@ func CheckTrust(ctx context.Context, o TrustOptions) (*TrustResult, error) {
 
 // TrustExportOptions are the options of ExportTrust.
 type TrustExportOptions struct {
-	// File is a trust policy.
+	// File is the file of a trust policy.
 	File string
-	// Target enforces the rules: flux, kyverno or policy-controller.
+	// Target is what enforces the rules: flux, kyverno or policy-controller.
 	Target string
 }
 
@@ -128,8 +128,8 @@ func ExportTrust(ctx context.Context, o TrustExportOptions) ([]byte, error) {
 	return policy.Export(trust.Target(o.Target))
 }
 
-// TrustDigest identifies the trust policy with the keys and trusted roots that it names; "" is
-// none.
+// TrustDigest identifies the trust policy, including the keys and trusted roots that it names; ""
+// if there is none.
 func (o *Options) TrustDigest(ctx context.Context) (digest.Digest, error) {
 	if o.Trust == "" {
 		return "", nil
@@ -142,9 +142,9 @@ func (o *Options) TrustDigest(ctx context.Context) (digest.Digest, error) {
 	return digest.FromBytes(data), err
 }
 
-// checkTrust refuses an application whose chain, or a rule of a trust policy, is not satisfied,
-// or an image that a rule refuses. What is read after it by digest is what was checked. An
-// empty file trusts everything.
+// checkTrust returns an error if the chain of an application, a rule of a trust policy, or the
+// policy for one of its images is not satisfied. What is read by digest afterwards is what was
+// checked. An empty file trusts everything.
 func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descriptor) error {
 	if file == "" {
 		return nil
@@ -153,7 +153,8 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	if err != nil {
 		return err
 	}
-	// The content decides what it is read as, and not the type that a registry tells.
+	// The content decides whether it is an application, not the media type that a registry
+	// reports.
 	data, err := engine.Get(ctx, at, root)
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func checkTrust(ctx context.Context, file string, at *opened, root ocispec.Descr
 	if descriptor.Unmarshal(data, &index) != nil || !artifact.IsApplication(index) {
 		return checkImage(ctx, policy, at, root)
 	}
-	// The policy decides about images outside of the application.
+	// The policy decides about images outside the application.
 	checked, err := verify.Application(ctx, at.Repository, root, verify.Options{Policy: policy, Name: at.name, AllowOutside: true})
 	if err != nil {
 		return err
@@ -180,7 +181,7 @@ func broken(r *VerifyResult, what string) error {
 	return nil
 }
 
-// checkImage judges an image, with what is attached to it, by the rules for images.
+// checkImage checks an image, and what is attached to it, against the rules for images.
 func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image ocispec.Descriptor) error {
 	name := cmp.Or(at.name, image.Annotations[ocispec.AnnotationRefName])
 	findings, err := policy.Check(ctx, trust.Subject{Names: []string{name}, Digest: image.Digest, Evidence: func(ctx context.Context) (*trust.Evidence, error) {
@@ -221,14 +222,14 @@ func unheld(what string, findings []trust.Finding) error {
 	return nil
 }
 
-// gate judges images by a policy as soon as they are known, before anything is copied.
+// gate checks images against a policy as soon as they are known, before anything is copied.
 type gate struct {
 	engine.Executor
 	policy  *trust.Policy
 	origins images.Origins
 }
 
-// gated returns an executor that checks images if there is a trust policy.
+// gated returns an executor that checks images, or executor itself if there is no trust policy.
 func (o *Options) gated(ctx context.Context, executor engine.Executor) (engine.Executor, error) {
 	if o.Trust == "" {
 		return executor, nil
@@ -270,8 +271,8 @@ func (g *gate) check(ctx context.Context, t *engine.Task, outputs engine.Outputs
 	return nil
 }
 
-// checkExcluded refuses images that pods run, the policy is about, and the application will not
-// have: nothing can be verified of them.
+// checkExcluded rejects images that pods run and the policy covers, but that are excluded from
+// the application, because nothing about them can be verified.
 func (g *gate) checkExcluded(ctx context.Context, t *engine.Task, outputs engine.Outputs) error {
 	var report images.Report
 	if err := engine.GetJSON(ctx, t.Store, outputs["references"], images.MediaTypeReport, &report); err != nil {
@@ -281,7 +282,7 @@ func (g *gate) checkExcluded(ctx context.Context, t *engine.Task, outputs engine
 	for _, ref := range report.Excluded {
 		i := slices.IndexFunc(ref.Locations, func(l images.Location) bool { return l.Class == images.Pod })
 		if i >= 0 && g.policy.Names(ref.Name) {
-			refusals = append(refusals, refused{fmt.Errorf("it is not trusted: image %s, which %s names: a pod runs it, the trust file is about it, and it is excluded from the application: include it", ref.Name, ref.Locations[i].Place())})
+			refusals = append(refusals, refused{fmt.Errorf("it is not trusted: image %s, which %s names: a pod runs it, and the trust file covers it, but it is excluded from the application: include it", ref.Name, ref.Locations[i].Place())})
 		}
 	}
 	return errors.Join(refusals...)
@@ -316,7 +317,7 @@ func (g *gate) checkImages(ctx context.Context, t *engine.Task, outputs engine.O
 		return errors.Join(refusals...)
 	}
 	if len(g.policy.Images) == 0 {
-		t.Report(engine.Event{Level: engine.Note, Message: "the trust file has no rules for images, and its others are for applications that exist: no image was checked"})
+		t.Report(engine.Event{Level: engine.Note, Message: "the trust file has no rules for images, and its other rules are for existing applications: no image was checked"})
 		return nil
 	}
 	if err := g.policy.Unnamed("one of the images"); err != nil {
@@ -325,7 +326,7 @@ func (g *gate) checkImages(ctx context.Context, t *engine.Task, outputs engine.O
 	return nil
 }
 
-// evidence returns what was found beside an image.
+// evidence returns what was found with an image.
 func (g *gate) evidence(ctx context.Context, image images.Image) (*trust.Evidence, error) {
 	place, err := g.origins.Open(ctx, image.Name, image.From)
 	if err != nil {

@@ -182,7 +182,7 @@ func TestTrustExcluded(t *testing.T) {
 	write(t, filepath.Join(dir, "app", "pod.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: \"registry.example/web:1\"}\n")
 	for name, c := range map[string]struct{ exclude, rules, want string }{
 		"not excluded":   {"", "images: [{names: [registry.example/*], require: vendor}]", "it must be signed by vendor"},
-		"excluded":       {"registry.example/*", "images: [{names: [registry.example/*], require: vendor}]", "app/pod.yaml:6:23 names: a pod runs it, the trust file is about it, and it is excluded"},
+		"excluded":       {"registry.example/*", "images: [{names: [registry.example/*], require: vendor}]", "app/pod.yaml:6:23 names: a pod runs it, and the trust file covers it, but it is excluded"},
 		"denied":         {"registry.example/*", "default: deny", "it is excluded"},
 		"about no image": {"registry.example/*", "images: [{names: [elsewhere.example/*], require: vendor}]", ""},
 	} {

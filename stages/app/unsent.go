@@ -14,8 +14,8 @@ import (
 	"github.com/taped-dev/tape/stages/push"
 )
 
-// unsent saves what a run made, or reports what would be sent, and where everything is or would
-// be.
+// unsent saves what a run made, or reports what would be sent. It also reports where everything
+// is or would be.
 func (o *PackageOptions) unsent(ctx context.Context, run made, result *PackageResult) (where push.Pushed, err error) {
 	app, err := run.product(ctx)
 	if err != nil {
@@ -44,7 +44,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run made, result *PackageRe
 		return where, err
 	}
 	if !o.DryRun {
-		// The rest of an interrupted archive is not continued.
+		// It does not continue an interrupted archive.
 		if _, _, err := s.write(ctx, SaveOptions{Environment: o.Environment, File: o.Save, Resume: true}); err != nil {
 			return where, fmt.Errorf("save %s: %w", o.Save, err)
 		}
@@ -60,7 +60,7 @@ func (o *PackageOptions) unsent(ctx context.Context, run made, result *PackageRe
 	return where, nil
 }
 
-// fetch adds the images, and what is published beside them, to the tree.
+// fetch adds the images, and what is published with them, to the tree.
 func (o *PackageOptions) fetch(ctx context.Context, s *saving, list []images.Image) error {
 	origins, copier := o.origins(), s.tree.Copier(nil)
 	return atonce.Each(ctx, 0, list, func(ctx context.Context, _ int, image images.Image) error {

@@ -19,8 +19,8 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// UsageError is a mistake in the options themselves: nothing was done, and it would occur on
-// any machine.
+// UsageError is a mistake in the options: nothing was done, and the same options fail on any
+// machine.
 type UsageError struct {
 	Err error
 }
@@ -28,7 +28,7 @@ type UsageError struct {
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// asUsage makes an error a UsageError; nil stays nil.
+// asUsage wraps an error in a UsageError. nil stays nil.
 func asUsage(err error) error {
 	if err == nil {
 		return nil
@@ -38,7 +38,7 @@ func asUsage(err error) error {
 
 func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// fromOptions turns mistakes in a pipeline that have no position in its file into a UsageError,
+// fromOptions wraps mistakes in a pipeline that have no position in its file in a UsageError,
 // because they come from other options.
 func fromOptions(err error) error {
 	if e, ok := errors.AsType[*document.Error](err); ok && e.File == "" {
@@ -55,7 +55,7 @@ func checkPlatform(platform string) error {
 	return asUsage(err)
 }
 
-// check returns an error if the options are invalid for any sources.
+// check returns an error if the options are invalid for any source.
 func (o *Options) check() error {
 	if o.Pipeline == "" && (o.Locked || o.Update != "") {
 		return asUsage(advice.Add(errors.New("a lock belongs to a pipeline file, and there is none"), advice.WritePipeline))
@@ -103,7 +103,7 @@ func looksSaved(file string) bool {
 // noteReplaced reports that an existing archive will be replaced.
 func (e *Environment) noteReplaced(file string) {
 	if info, err := os.Stat(file); file != "" && err == nil && info.Size() > 0 {
-		e.say(engine.Note, file+" already exists, and is replaced when the new archive is complete")
+		e.say(engine.Note, file+" already exists, and will be replaced when the new archive is complete")
 	}
 }
 
@@ -116,8 +116,8 @@ func checkTags(tags []string) error {
 	return nil
 }
 
-// checkFile returns an error, before the work begins, if an archive cannot be written to the
-// file.
+// checkFile returns an error if an archive cannot be written to the file. It is called before any
+// work begins.
 func checkFile(file string) error {
 	switch info, err := os.Stat(file); {
 	case err == nil && info.Mode().IsRegular() && !looksSaved(file):

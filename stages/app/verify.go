@@ -23,62 +23,64 @@ import (
 type VerifyOptions struct {
 	Environment
 	Ref string
-	// Keys opens the keys that several verifications have in common once; nil opens them each
-	// time.
+	// Keys opens keys that several verifications have in common only once; if nil, they are
+	// opened each time.
 	Keys *Verifiers
 	// Key is the public key that signed the application: a file, env://NAME, [Stdin] or
-	// NAME://REF. If it is "", Identity must have signed.
+	// NAME://REF. If it is empty, Identity must have signed.
 	Key      string
 	Identity Identity
-	// OriginKey is the public key that signed the application or one that it was relocated from,
-	// in the form of Key; "" leaves this to Trust.
+	// OriginKey is the public key that signed the application, or the one that it was relocated
+	// from, in the same form as Key; if empty, Trust decides.
 	OriginKey string
-	// Trust is the file of a trust policy; "" is none. With a policy neither Key nor Identity is
-	// required.
+	// Trust is the file of a trust policy, or "" for none. With a policy, neither Key nor
+	// Identity is required.
 	Trust string
-	// Bundle is a file with the signature of the root; "" uses those attached to it.
+	// Bundle is a file with the signature of the root; if empty, the signatures attached to it
+	// are used.
 	Bundle string
-	// Offline refuses to ask a registry.
+	// Offline fails instead of asking a registry.
 	Offline bool
-	// Deep reads every blob of a repository instead of only checking that it exists.
+	// Deep reads every blob in a repository, instead of only checking that it exists.
 	Deep bool
-	// Source and Commit must be those in the statements; "" allows any.
+	// Source and Commit must match the statements; empty values match any.
 	Source, Commit string
-	// AllowOutside allows pods to run images that are not in the artifact; they are still listed
+	// AllowOutside allows pods to run images that are not in the artifact. They are still listed
 	// as links.
 	AllowOutside bool
-	// ImageKeys are public keys, and ImageIdentity is an identity, one of which must have signed
-	// each image where it was published; without any, signatures of images are not verified.
+	// ImageKeys are public keys, and ImageIdentity is an identity. One of these must have signed
+	// each image where it was published. If none is given, signatures of images are not verified.
 	ImageKeys     []string
 	ImageIdentity Identity
-	// Summary is the public key, and SummaryIdentity the identity, that verified the application
-	// before. If either is given, their latest summary is accepted instead of verifying the
-	// chain: it must state that the root was verified, with Trust if that is given. The signer
-	// of the root cannot be the verifier.
+	// Summary is the public key, and SummaryIdentity the identity, of an earlier verifier. If
+	// either is given, their latest summary is accepted instead of verifying the chain: it must
+	// state that the root was verified, and with Trust if that is given. The verifier must not be
+	// the signer of the root.
 	Summary         string
 	SummaryIdentity Identity
-	// SummaryFrom is the repository of the summary; "" is the application's.
+	// SummaryFrom is the repository of the summary; by default the one of the application.
 	SummaryFrom string
-	// SummaryAge is the largest age of the summary; 0 allows any.
+	// SummaryAge is the maximum age of the summary; 0 allows any.
 	SummaryAge time.Duration
 }
 
-// Verifiers opens public keys, each once.
+// Verifiers opens public keys, each only once.
 type Verifiers = sign.Verifiers
 
-// Identity is a signer without a key of their own, whom a Sigstore certified. The zero value is
-// no one.
+// Identity is a signer without a key of their own, certified by a Sigstore instance. The zero
+// value is no identity.
 type Identity struct {
-	// TrustedRoot is a file with the authorities of a Sigstore; no request is sent.
+	// TrustedRoot is a file with the authorities of a Sigstore instance, so that no request is
+	// sent.
 	TrustedRoot string
 	// Issuer is the exact URL of the issuer of the identity.
 	Issuer string
-	// Pattern is the exact identity, or a pattern in which * matches one path segment, and at
-	// the end the rest.
+	// Pattern is the exact identity, or a pattern in which * matches one path segment or, at the
+	// end, everything that follows.
 	Pattern string
 }
 
-// IsZero reports whether it names no one.
+// IsZero reports whether there is no identity.
 func (s Identity) IsZero() bool { return s == Identity{} }
 
 // open reads the trusted root.
@@ -97,7 +99,7 @@ func (s Identity) open() (*trust.Authority, error) {
 	return trust.NewIdentity("", trust.Identity{Root: root, Issuer: s.Issuer, Pattern: s.Pattern})
 }
 
-// authority returns the signer with an identity or, if that is zero, a key.
+// authority returns the signer with an identity or, if that is zero, with a key.
 func authority(ctx context.Context, keys *Verifiers, key string, id Identity) (*trust.Authority, error) {
 	if !id.IsZero() {
 		return id.open()
@@ -115,8 +117,8 @@ type VerifyResult = verify.Result
 // VerifiedLink is a link of the chain.
 type VerifiedLink = verify.Link
 
-// Verify verifies the whole chain of an application. A failed verification is in the result; an
-// error means that it could not be carried out.
+// Verify verifies the whole chain of an application. The result reports whether verification
+// failed; an error means that it could not be carried out.
 func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err error) {
 	options, at, err := o.open(ctx)
 	if err != nil {
@@ -126,8 +128,8 @@ func Verify(ctx context.Context, o VerifyOptions) (result *VerifyResult, err err
 	return o.verify(ctx, at, options)
 }
 
-// open opens the application, and returns the options of the verification. It must be closed by
-// the caller.
+// open opens the application, and returns the options of the verification. The caller must close
+// the application.
 func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *opened, err error) {
 	if _, err := os.Stat(o.Ref); o.Offline && !layout.IsReference(o.Ref) && err != nil {
 		return options, nil, advice.Add(fmt.Errorf("verify %s: it is in a registry, which is not asked offline", o.Ref), advice.SaveFirst)
@@ -136,7 +138,7 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	if err != nil {
 		return options, nil, err
 	}
-	// The verifier may be all that matters.
+	// A signer is optional if there is a summary and nothing else to verify.
 	if summary == nil || o.Key != "" || !o.Identity.IsZero() || o.Trust != "" || o.Bundle != "" {
 		if options, err = verifyOptions(ctx, o.Keys, o.Key, o.Identity, o.Trust, o.Bundle); err != nil {
 			return options, nil, err
@@ -167,11 +169,11 @@ func (o *VerifyOptions) open(ctx context.Context) (options verify.Options, at *o
 	return options, at, err
 }
 
-// summary returns the options of a summary; nil is none.
+// summary returns the options of a summary, or nil if there is none.
 func (o *VerifyOptions) summary(ctx context.Context) (_ *verify.SummaryOptions, err error) {
 	if o.Summary == "" && o.SummaryIdentity.IsZero() {
 		if o.SummaryFrom != "" || o.SummaryAge != 0 {
-			return nil, usagef("whose summary is taken must be said: a key or an identity")
+			return nil, usagef("the verifier whose summary is accepted is missing: give a key or an identity")
 		}
 		return nil, nil
 	}
@@ -188,7 +190,7 @@ func (o *VerifyOptions) summary(ctx context.Context) (_ *verify.SummaryOptions, 
 	return s, err
 }
 
-// repositoryOf opens a repository that is named without tag and digest.
+// repositoryOf opens the repository with the given name, which must not have a tag or digest.
 func repositoryOf(client *registry.Client, name string) (*registry.Repository, error) {
 	r, err := parseReference(name)
 	if err != nil {
@@ -215,7 +217,7 @@ func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.O
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", o.Ref, err)
 	}
-	// A folder may contain what is not part of the application.
+	// This does not apply to a folder, which may contain other content.
 	if err := at.checkArchive(ctx, root, true); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
@@ -226,7 +228,7 @@ func (o *VerifyOptions) verify(ctx context.Context, at *opened, options verify.O
 	return result, nil
 }
 
-// verifyOptions returns the options for a signer and a bundle, which is a file; "" is none.
+// verifyOptions returns the options for a signer and a bundle file, which may be empty.
 func verifyOptions(ctx context.Context, keys *Verifiers, key string, id Identity, file, bundle string) (options verify.Options, err error) {
 	if file != "" {
 		if options.Policy, err = trust.Read(ctx, file); err != nil {

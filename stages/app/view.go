@@ -17,11 +17,11 @@ type ViewOptions struct {
 	Ref string
 	// Env is the environment to view; "" means all.
 	Env string
-	// Data makes View return the data of the files as well.
+	// Data makes View also return the content of the files.
 	Data bool
 }
 
-// View describes the application behind a reference.
+// View describes an application.
 func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {
@@ -29,7 +29,7 @@ func View(ctx context.Context, o ViewOptions) (view *artifact.View, err error) {
 	}
 	defer func() { err = errors.Join(err, at.close()) }()
 	name := at.name
-	if name == "" { // the content of a layout has the names in its manifests
+	if name == "" { // the repository of a layout is the one that its manifests name
 		statements, err := app.Statements(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("view %s: %w", o.Ref, err)
@@ -71,7 +71,7 @@ func Manifests(ctx context.Context, o ViewOptions) (result *RenderResult, err er
 	return result, nil
 }
 
-// Statements returns the statements of an application, which are not verified.
+// Statements returns the statements of an application. It does not verify them.
 func Statements(ctx context.Context, o ViewOptions) (list []artifact.Statement, err error) {
 	app, at, err := application(ctx, o.Registry, o.Ref)
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// sealedEncoding is the encoding of an encrypted payload, and keyField the metadata field
-	// with the id of its key.
+	// sealedEncoding is the encoding of an encrypted payload. keyField is the metadata field with
+	// the ID of its key.
 	sealedEncoding = "binary/vnd.tape.aes-256-gcm"
 	keyField       = "tape-key"
 
@@ -49,7 +49,7 @@ func readSecret(from string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// newSealing returns a codec with a key in hex.
+// newSealing returns a codec with a hexadecimal key.
 func newSealing(text string) (*sealing, error) {
 	key, err := hex.DecodeString(text)
 	if err != nil || len(key) != keySize { // the error would reveal the key
@@ -76,7 +76,7 @@ func (s *sealing) Encode(payloads []*common.Payload) ([]*common.Payload, error) 
 			return nil, err
 		}
 		nonce := make([]byte, s.aead.NonceSize(), s.aead.NonceSize()+len(open)+s.aead.Overhead())
-		_, _ = rand.Read(nonce) // it never fails
+		_, _ = rand.Read(nonce) // Read never fails
 		out[i] = &common.Payload{
 			Metadata: map[string][]byte{converter.MetadataEncoding: []byte(sealedEncoding), keyField: s.id},
 			Data:     s.aead.Seal(nonce, nonce, open, s.id),
@@ -91,10 +91,10 @@ func (s *sealing) Decode(payloads []*common.Payload) ([]*common.Payload, error) 
 	out := make([]*common.Payload, len(payloads))
 	for i, p := range payloads {
 		if string(p.GetMetadata()[converter.MetadataEncoding]) != sealedEncoding {
-			return nil, errors.New("the run has data that is not encrypted, although a payload key is given: give tape and every worker the same one")
+			return nil, errors.New("the run has data that is not encrypted, although a payload key is given: give tape and every worker the same key")
 		}
 		if !bytes.Equal(p.GetMetadata()[keyField], s.id) {
-			return nil, errors.New("the run has data encrypted with another payload key: give tape and every worker the same one")
+			return nil, errors.New("the run has data encrypted with another payload key: give tape and every worker the same key")
 		}
 		n := s.aead.NonceSize()
 		if len(p.GetData()) < n {

@@ -68,7 +68,7 @@ func clientOptions(flags cli.EngineFlags, env envconfig.EnvLookup) (client.Optio
 	return o, nil
 }
 
-// failures returns a converter for errors, whose texts are encrypted like everything else.
+// failures returns a converter for errors, which encrypts their texts if sealed is set.
 func failures(data converter.DataConverter, sealed bool) converter.FailureConverter {
 	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: data, EncodeCommonAttributes: sealed})
 }
@@ -76,7 +76,7 @@ func failures(data converter.DataConverter, sealed bool) converter.FailureConver
 // again is the delay between attempts to reach Temporal.
 const again = time.Second
 
-// connect connects to Temporal. With patience it retries until ctx ends.
+// connect connects to Temporal. If patient is set, it retries until ctx ends.
 func connect(ctx context.Context, o client.Options, logger *slog.Logger, patient bool) (client.Client, error) {
 	o.Logger = log.NewStructuredLogger(logger)
 	for {

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// pace is the interval of reading a history, so that each read has many events.
+	// pace is the interval for reading a history. It is long enough for each read to return many
+	// events.
 	pace = 300 * time.Millisecond
 	// absence is how long Temporal may be unreachable.
 	absence = 5 * time.Minute
@@ -34,13 +35,14 @@ type reader struct {
 	options client.Options
 	ended   func(fleet.Outcome)
 
-	names  map[int64]string // applications, by the event that scheduled them
+	names  map[int64]string // names of applications, by the event that scheduled them
 	next   string           // the run that continues this one
 	closed bool
 	err    error // the error that the run ended with
 }
 
-// follow reads the history of a run, and of those that continue it, until the last has ended.
+// follow reads the history of a run, and of the runs that continue it, until the last one has
+// ended.
 func follow(ctx context.Context, c client.Client, o client.Options, workflow, first string, ended func(fleet.Outcome)) error {
 	for at := first; ; {
 		r := &reader{options: o, ended: ended, names: map[int64]string{}}

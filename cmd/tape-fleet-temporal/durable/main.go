@@ -11,8 +11,8 @@ import (
 	"github.com/taped-dev/tape/engine/pipeline"
 )
 
-// Main runs the command tape-fleet-temporal and exits. The kinds are added to
-// tape's own kinds of stage.
+// Main runs the command tape-fleet-temporal and exits. The kinds are stages in addition to tape's
+// own.
 func Main(kinds ...pipeline.Kind) { companion(kinds...).Main() }
 
 func companion(kinds ...pipeline.Kind) cli.Companion {

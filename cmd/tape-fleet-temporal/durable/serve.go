@@ -16,7 +16,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// drain is how long a worker may take after a signal to finish work in progress; other workers
+// drain is how long a worker may take to finish work in progress after a signal; other workers
 // take the rest.
 const drain = 25 * time.Second
 

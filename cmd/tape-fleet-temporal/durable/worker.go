@@ -29,7 +29,7 @@ type runner interface {
 	Unsigned(ctx context.Context) ([]string, error)
 }
 
-// work is the work of a worker.
+// work is what a worker does.
 type work struct {
 	// name is the name of this worker.
 	name string
@@ -43,8 +43,8 @@ type work struct {
 	batch int
 	// silence is the time without heartbeats after which a worker counts as lost.
 	silence time.Duration
-	// saying has the latest event of each application, as text.
-	saying sync.Map
+	// latest holds the text of the latest event of each application.
+	latest sync.Map
 
 	mu      sync.Mutex
 	runners []opened // the most recently used is the last
@@ -82,7 +82,7 @@ func (w *work) runner(ctx context.Context, t task) (runner, error) {
 	return r, nil
 }
 
-// unavailable is the type of an error that another attempt may not have.
+// unavailable is the type of an error that another attempt may not encounter.
 const unavailable = "unavailable"
 
 // unsigned is the activity that returns the names of the unchanged applications that this
@@ -99,7 +99,7 @@ func (w *work) unsigned(ctx context.Context, t task) ([]string, error) {
 
 // packageOne is the activity of an application.
 func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
-	defer w.saying.Delete(t.Name)
+	defer w.latest.Delete(t.Name)
 	w.share(ctx, t)
 	defer w.heartbeat(ctx, t)()
 	r, err := w.runner(ctx, t)
@@ -114,15 +114,15 @@ func (w *work) packageOne(ctx context.Context, t task) (fleet.Outcome, error) {
 	case o.State == fleet.Failed && !o.Error.Final:
 		return fleet.Outcome{}, temporal.NewApplicationError(o.Error.Message, unavailable, o)
 	}
-	o.Path, o.Reason = "", "" // the plan contains them
+	o.Path, o.Reason = "", "" // the plan has them
 	return o, nil
 }
 
-// maxText bounds the texts of an outcome, in bytes, because Temporal's histories and payloads
-// are bounded.
+// maxText limits the texts of an outcome, in bytes, because Temporal limits histories and
+// payloads.
 const maxText = 16 << 10
 
-// shorten shortens texts that are too long; the application's record has all of them.
+// shorten shortens texts that are too long; the record of the application has the full texts.
 func shorten(o *fleet.Outcome) {
 	if o.Error != nil && len(o.Error.Message) > maxText {
 		short := *o.Error
@@ -138,9 +138,9 @@ func shorten(o *fleet.Outcome) {
 	}
 }
 
-// share keeps this worker to its share of the limits of a job. The number of workers changes
-// while applications are packaged, so each worker counts them from time to time. If counting
-// fails, the number stays the same.
+// share sets the share of the limits of a job that this worker may use. The number of workers
+// changes while applications are packaged, so each worker counts them from time to time. If
+// counting fails, the last number is kept.
 func (w *work) share(ctx context.Context, t task) {
 	if len(t.Limits) == 0 {
 		return
@@ -180,8 +180,8 @@ func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-ticks.C:
-				said, _ := w.saying.Load(t.Name)
-				text, _ := said.(string)
+				last, _ := w.latest.Load(t.Name)
+				text, _ := last.(string)
 				activity.RecordHeartbeat(ctx, doing{t.Name, text})
 				w.share(ctx, t)
 			}
@@ -191,14 +191,14 @@ func (w *work) heartbeat(ctx context.Context, t task) (stop func()) {
 }
 
 func (w *work) hear(application string, e engine.Event) {
-	said := e.Node
+	text := e.Node
 	if e.Item != "" {
-		said += " " + e.Item
+		text += " " + e.Item
 	}
 	if e.Total > 0 {
-		said += fmt.Sprintf(" %d/%d", e.Current, e.Total)
+		text += fmt.Sprintf(" %d/%d", e.Current, e.Total)
 	}
-	w.saying.Store(application, said)
+	w.latest.Store(application, text)
 }
 
 // queue returns the task queue of a fleet, which only workers of the same version as the plan
@@ -214,8 +214,8 @@ func (w *work) register(r worker.Registry) {
 	r.RegisterActivityWithOptions(w.unsigned, activity.RegisterOptions{Name: unsignedName})
 }
 
-// pollers returns the workers that poll a queue. Temporal divides a queue into partitions, and
-// a worker may poll any of them: all are asked.
+// pollers returns the workers that poll a queue. Temporal divides a queue into partitions, and a
+// worker may poll any of them, so all partitions are asked.
 func pollers(ctx context.Context, c client.Client, queue string) ([]string, error) {
 	described, err := c.DescribeTaskQueueEnhanced(ctx, client.DescribeTaskQueueEnhancedOptions{
 		TaskQueue: queue, TaskQueueTypes: []client.TaskQueueType{client.TaskQueueTypeActivity}, ReportPollers: true,
@@ -224,7 +224,7 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 		return nil, fmt.Errorf("ask who works on %s: %w", queue, err)
 	}
 	var all []client.TaskQueuePollerInfo
-	for _, version := range described.VersionsInfo { //nolint:staticcheck,nolintlint // deprecated, but it has those without a version; a cached lint misses that
+	for _, version := range described.VersionsInfo { //nolint:staticcheck,nolintlint // deprecated, but it includes workers without a version; a cached lint misses that
 		all = append(all, version.TypesInfo[client.TaskQueueTypeActivity].Pollers...)
 	}
 	return waiting(all), nil
@@ -233,9 +233,9 @@ func pollers(ctx context.Context, c client.Client, queue string) ([]string, erro
 // wait is longer than the minute after which an idle worker polls again.
 const wait = 75 * time.Second
 
-// waiting returns the names of the workers that polled within a wait, sorted. Temporal lists a
-// worker for five minutes after its last poll, even if it was killed. The times are the
-// server's, so they are compared with the latest of them, not with the local clock.
+// waiting returns the names of the workers that polled during the last wait, sorted. Temporal
+// lists a worker for five minutes after its last poll, even if it was killed. The times are those
+// of the server, so they are compared with the latest of them instead of the local clock.
 func waiting(pollers []client.TaskQueuePollerInfo) []string {
 	var newest time.Time
 	for _, p := range pollers {
@@ -253,8 +253,8 @@ func waiting(pollers []client.TaskQueuePollerInfo) []string {
 	return slices.Compact(names)
 }
 
-// sharers returns the workers that share the limits of a plan's run: those that poll, and those
-// that are too busy to. Temporal notices the loss of the latter within seconds.
+// sharers returns the workers that share the limits of a run of a plan: those that poll, and
+// those that are too busy to poll. Temporal notices the loss of a busy worker within seconds.
 func sharers(ctx context.Context, c client.Client, queue string, plan digest.Digest) ([]string, error) {
 	names, err := pollers(ctx, c, queue)
 	if err != nil {

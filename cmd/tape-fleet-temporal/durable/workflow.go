@@ -38,7 +38,7 @@ const (
 	// batch is the number of applications in a run of the workflow. Its history has 3 events for
 	// each, and Temporal allows 51,200.
 	batch = 1000
-	// recount is the interval in which a worker counts those that it shares the limits with.
+	// recount is the interval in which a worker counts the workers that share the limits.
 	recount = 2 * time.Second
 
 	// attempts is how often an application is assigned to a worker.
@@ -47,7 +47,7 @@ const (
 	silence = 5 * time.Second
 	// beat is the interval of heartbeats.
 	beat = time.Second
-	// longest bounds the time of an application.
+	// longest limits the time for an application.
 	longest = time.Hour
 )
 
@@ -119,7 +119,7 @@ func (w *work) packageFleet(ctx workflow.Context, r run) (int, error) {
 	return r.Failed, nil
 }
 
-// outcomeOf returns the outcome of an application whose activity ended with an error; the zero
+// outcomeOf returns the outcome of an application whose activity ended with an error, or the zero
 // outcome if it was canceled.
 func outcomeOf(name string, err error) fleet.Outcome {
 	if temporal.IsCanceledError(err) {

@@ -27,8 +27,8 @@ func (a *program) readArgument(file string) ([]byte, error) {
 	return regular.ReadArgument(file)
 }
 
-// readList reads a file of lines with a number of words each; # begins a comment, and - is
-// stdin. takes describes the words.
+// readList reads a file with a number of words on each line; # begins a comment, and - is stdin.
+// takes describes the words.
 func (a *program) readList(file string, least, most int, takes string) ([]line, error) {
 	data, err := a.readArgument(file)
 	if err != nil {
@@ -64,8 +64,8 @@ type batch struct {
 		Failed int `json:"failed"`
 	} `json:"totals"`
 
-	items  string // what they are: lines of a list, or applications of a report
-	status int    // that of a policy if nothing else failed
+	items  string // what the lines are: lines of a list, or applications of a report
+	status int    // the status of a refusal, if nothing else failed
 }
 
 // batchFailure is a line that failed.
@@ -80,8 +80,8 @@ type batchFailure struct {
 	Result any `json:"result,omitempty"`
 }
 
-// each calls do with every line of a file, which [program.readList] reads. It prints results as
-// text as they arrive, or as one document at the end.
+// each calls do for every line of a file, which [program.readList] reads. It prints results as
+// text when they arrive, or as one document at the end.
 func each[T any](ctx context.Context, a *program, file string, least, most int, takes string, do func(ctx context.Context, words []string) (*T, error), text func(*printer, *T)) error {
 	list, err := a.readList(file, least, most, takes)
 	if err != nil {
@@ -102,7 +102,7 @@ func each[T any](ctx context.Context, a *program, file string, least, most int, 
 		case err == nil:
 			b.Results = append(b.Results, result)
 		case result == nil:
-			b.fail(a.progress, l, nil, err) // not a nil of type *T, which JSON would have as null
+			b.fail(a.progress, l, nil, err) // pass nil, not result: JSON would encode a nil *T as null
 		default:
 			b.fail(a.progress, l, result, err)
 		}
@@ -129,7 +129,7 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 	fmt.Fprintf(w, "tape: %s: %s\n", where, f.Error.Message)
 }
 
-// total counts, and prints what has not been printed yet.
+// total prints the totals, and what has not been printed yet.
 func (a *program) total(b *batch) error {
 	b.Totals.Done, b.Totals.Failed = len(b.Results), len(b.Failures)
 	b.Totals.Lines = b.Totals.Done + b.Totals.Failed

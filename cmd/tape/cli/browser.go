@@ -12,8 +12,8 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// askPerson tells a person how to log in, and has open open the page if the browser must
-// be one on this machine. If it cannot, the person still can.
+// askPerson tells a person how to log in. If the browser must be on this machine, it calls open
+// with the page. If that fails, the person can still open the page.
 func askPerson(ctx context.Context, w io.Writer, p app.Prompt, open func(ctx context.Context, url string) error) error {
 	if !p.Browser {
 		_, err := fmt.Fprintf(w, "to sign, log in at %s with the code %s\n", p.URL, p.Code)
@@ -28,7 +28,7 @@ func askPerson(ctx context.Context, w io.Writer, p app.Prompt, open func(ctx con
 	return nil
 }
 
-// openBrowser opens a page as the desktop does.
+// openBrowser opens a page in the default browser of the desktop.
 func openBrowser(ctx context.Context, url string) error {
 	command := []string{"xdg-open", url}
 	switch runtime.GOOS {
@@ -41,6 +41,6 @@ func openBrowser(ctx context.Context, url string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	go func() { _ = cmd.Wait() }() // it may stay as long as the browser does
+	go func() { _ = cmd.Wait() }() // the command may run as long as the browser
 	return nil
 }

@@ -43,7 +43,7 @@ func (f *cacheFlags) registerTrust(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.trust, "cache-trust", nil, "use only shared results signed by the public key in `FILE`, or by --cache-key (repeats)")
 }
 
-// cache opens the cache that the flags name; nil if they name none.
+// cache opens the cache that the flags name, or returns nil if they name none.
 func (a *program) cache(ctx context.Context, f *cacheFlags, env app.Environment) (*remote.Cache, error) {
 	switch {
 	case f.keep < 0:
@@ -63,7 +63,7 @@ func (a *program) cache(ctx context.Context, f *cacheFlags, env app.Environment)
 	return env.OpenCache(s)
 }
 
-// shared opens the cache in a repository given as an argument, with the flags that say whose
+// shared opens the cache in a repository given as an argument, with the flags that select whose
 // results are trusted.
 func (a *program) shared(cmd *cobra.Command, f *cacheFlags, repository string) (*remote.Cache, error) {
 	env, err := a.environment(cmd.Context())
@@ -197,7 +197,7 @@ func parseSize(s string) (int64, error) {
 		return 0, nil
 	}
 	n, err := units.RAMInBytes(s)
-	if err != nil || n < 0 { // more than an int64 holds
+	if err != nil || n < 0 { // ParseInt fails for more than an int64 can hold
 		return 0, usagef("%q is not a size: want bytes, or a number with KiB, MiB, GiB or TiB", s)
 	}
 	return n, nil

@@ -142,7 +142,7 @@ func (a *program) bundle(ctx context.Context, file string, flags bundleFlags, do
 	return result, nil
 }
 
-// packageBundle is package --as cnab: it pushes a bundle, once for each tag.
+// packageBundle implements package --as cnab: it pushes a bundle once for each tag.
 func (a *program) packageBundle(cmd *cobra.Command, args []string, repository string, tags []string, from placeFlags) error {
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -154,7 +154,7 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 	case err != nil:
 		return err
 	case len(args) != 1:
-		return usagef("--as cnab takes one source: a bundle.json, or the folder that holds it")
+		return usagef("--as cnab takes one source: a bundle.json, or the folder that contains it")
 	case repository == "":
 		return usagef("no place for the bundle: give -O REPOSITORY")
 	}
@@ -177,7 +177,7 @@ func (a *program) packageBundle(cmd *cobra.Command, args []string, repository st
 		}
 		results = append(results, result)
 	}
-	// The results differ only in the tag; tags of images were moved by the first.
+	// The results differ only in the tag; the first push moved the tags of images.
 	return a.print(results[0], func(p *printer) {
 		bundleText(p, results[0])
 		for _, r := range results[1:] {
@@ -206,7 +206,7 @@ func (a *program) checkBundleFiles(files bundleFiles) error {
 	return nil
 }
 
-// bundleOut writes the files, each of them completely or not at all, and reports them.
+// bundleOut writes each file completely or not at all, and prints where.
 func (a *program) bundleOut(result *app.BundleResult, files bundleFiles) error {
 	relocation, err := engine.MarshalJSON(result.Relocation)
 	if err != nil {

@@ -18,13 +18,13 @@ import (
 // and commands of a fleet, which tape starts if they need the engine.
 type Companion struct {
 	Name, Short, Long, Example string
-	// Grace is how long a command may take to end after a signal; 0 is a moment.
+	// Grace is how long a command may take to end after a signal; 0 means the same as for tape.
 	Grace time.Duration
 	// Engine returns the engine that the flags describe.
 	Engine func(*Program, *EngineFlags) (fleet.Engine, error)
 	// Commands returns its other commands.
 	Commands func(*Program) []*cobra.Command
-	// Kinds are added to tape's own kinds of stage, as by [Main].
+	// Kinds are stages in addition to tape's own, as in [Main].
 	Kinds []pipeline.Kind
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// describeCompletion gives cobra's completion command the form of the others.
+// describeCompletion makes cobra's completion command look like the other commands.
 func describeCompletion(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		if c.Name() != "completion" {
@@ -50,7 +50,7 @@ func (a *program) completeFlags(root *cobra.Command) {
 		},
 		"set-option": func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if strings.Contains(typed, "=") {
-				return nil, cobra.ShellCompDirectiveDefault // a value, often a file
+				return nil, cobra.ShellCompDirectiveDefault // a value, which is often a file
 			}
 			wanted, err := cmd.Flags().GetString("interpreter")
 			if err != nil {
@@ -77,7 +77,7 @@ func (a *program) completeFlags(root *cobra.Command) {
 	walk = func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if how := complete[f.Name]; how != nil {
-				_ = cmd.RegisterFlagCompletionFunc(f.Name, how) // it fails only if there is no such flag
+				_ = cmd.RegisterFlagCompletionFunc(f.Name, how) // it fails only for an unknown flag
 			}
 		})
 		for _, c := range cmd.Commands() {
@@ -87,7 +87,7 @@ func (a *program) completeFlags(root *cobra.Command) {
 	walk(root)
 }
 
-// completeTags completes references: the text up to the colon names a repository, whose
+// completeTags completes references: the text before the colon is a repository, whose
 // applications are listed.
 func (a *program) completeTags(root *cobra.Command) {
 	for _, c := range root.Commands() {
@@ -117,11 +117,11 @@ func (a *program) completeTags(root *cobra.Command) {
 	}
 }
 
-// completionTime bounds how long a person waits after pressing a key.
+// completionTime limits how long a person waits after pressing a key.
 const completionTime = 3 * time.Second
 
-// described returns the interpreters, or those of one name if it is given. An interpreter that
-// cannot be described is left out, because a shell has no place for errors.
+// described returns the descriptions of all interpreters, or of the named one. It leaves out
+// interpreters that cannot be described, because a shell cannot show errors.
 func (a *program) described(ctx context.Context, name string) []interpreter.Description {
 	env, err := a.environment(ctx)
 	if err != nil {
@@ -146,7 +146,7 @@ func optionNames(list []interpreter.Description) []string {
 				Description string `json:"description"`
 			} `json:"properties"`
 		}
-		_ = json.Unmarshal(d.Options, &schema) // none, or a schema
+		_ = json.Unmarshal(d.Options, &schema) // absent, or a schema
 		for _, name := range sortedKeys(schema.Properties) {
 			names = append(names, cobra.CompletionWithDesc(name+"=", d.Name+": "+schema.Properties[name].Description))
 		}

@@ -18,7 +18,7 @@ func (a *program) copyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "copy SRC DST",
 		Short:       "Copy an application byte for byte, with its signatures",
-		Annotations: goesOn,
+		Annotations: resumable,
 		Example: `  tape copy registry.example.com/team/podinfo:v1.2.3 \
     registry.example.org/mirror/podinfo
   tape copy registry.example.com/team/podinfo:v1.2.3 oci:./podinfo
@@ -63,7 +63,7 @@ const immutableHelp = "fail, before anything is written, if a tag would be moved
 
 const checkHelp = "check that existing content is complete, instead of trusting it"
 
-// copyList returns what to copy and where: the arguments, or the lines of a file.
+// copyList returns what to copy and where to, from the arguments or the lines of a file.
 func (a *program) copyList(file string, args []string) ([]line, error) {
 	if file == "" {
 		if len(args) != 2 {

@@ -15,7 +15,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// environment returns the environment that the flags describe. It must be closed by the caller.
+// environment returns the environment that the flags describe. The caller must close it.
 func (a *program) environment(ctx context.Context) (app.Environment, error) {
 	if a.opened != nil {
 		return *a.opened, nil

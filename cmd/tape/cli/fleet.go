@@ -41,7 +41,7 @@ digests in the plan. An application that fails does not stop the others.`
 	return cmd
 }
 
-// fleetFile is the file that is named, or that of this folder.
+// fleetFile returns the fleet file in the argument, or in this folder.
 func fleetFile(args []string) (*fleet.File, error) {
 	name := fleet.FileName
 	if len(args) > 0 {
@@ -66,8 +66,8 @@ func (f *fleetFlags) registerSigning(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.signKey, "key", "", "private key to sign with: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 }
 
-// options returns the options that all commands of a fleet share. Its file names a cache and
-// limits, unless flags do; processes is the number of processes that share the limits.
+// options returns the options that all fleet commands share. The file may set the cache and
+// limits, which flags override. processes is the number of processes that share the limits.
 func (f *fleetFlags) options(ctx context.Context, a *program, args []string, processes int) (fleet.Options, error) {
 	if f.signKey != "" && !f.signed {
 		return fleet.Options{}, usagef("--key requires --sign")
@@ -163,7 +163,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 				return err
 			}
 			a.settle()
-			if err != nil { // which a pull request expects: it may only read the cache
+			if err != nil { // a pull request gets this, because it may only read the cache
 				a.note("%v", err)
 			}
 			if shards == 0 {
@@ -193,7 +193,7 @@ func (a *program) fleetPlanCommand() *cobra.Command {
 	return cmd
 }
 
-// fleetPlan is a plan as it is printed.
+// fleetPlan is the printed form of a plan.
 type fleetPlan struct {
 	Plan         digest.Digest      `json:"plan"`
 	Commit       string             `json:"commit"`
@@ -294,8 +294,8 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 	return cmd
 }
 
-// fleetGarbage is the percentage of garbage relative to live memory while many applications are
-// packaged: objects are short-lived, and there are more of them than needed.
+// fleetGarbage is the garbage collection percentage (GOGC) while many applications are packaged.
+// It is lower than the default because packaging them creates many short-lived objects.
 const fleetGarbage = 40
 
 // parseShard parses I/N. auto takes the shard from the environment of the job: GitLab's
@@ -369,7 +369,7 @@ func (a *program) fleetReportCommand(name string) *cobra.Command {
 	return cmd
 }
 
-// reported prints a report, which fails where an application did.
+// reported prints a report, and returns an error if an application failed.
 func (a *program) reported(r *fleet.Report, whole bool) error {
 	var err error
 	switch a.flags.output {
@@ -396,13 +396,13 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 type fleetProgress struct {
 	to *program
 
-	mu    sync.Mutex
-	doing string
-	said  time.Time // when the rate was said last
+	mu      sync.Mutex
+	doing   string
+	printed time.Time // when the rate was last printed
 }
 
-// sayEvery is the interval of printing the rate and the remaining time.
-const sayEvery = 2 * time.Second
+// rateInterval is the interval for printing the rate and the remaining time.
+const rateInterval = 2 * time.Second
 
 func (f *fleetProgress) tell(p fleet.Progress) {
 	f.mu.Lock()
@@ -413,7 +413,7 @@ func (f *fleetProgress) tell(p fleet.Progress) {
 		unit = "images"
 	}
 	if f.doing != node {
-		f.doing, f.said = node, now
+		f.doing, f.printed = node, now
 		f.to.progress.Event(engine.Event{Node: node, State: engine.Running, At: now, Total: int64(p.Of), Unit: unit})
 	}
 	if o := p.Ended; o != nil {
@@ -428,8 +428,8 @@ func (f *fleetProgress) tell(p fleet.Progress) {
 		}
 	}
 	e := engine.Event{Node: node, At: now, Current: int64(p.Done), Total: int64(p.Of), Unit: unit}
-	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && now.Sub(f.said) > sayEvery {
-		f.said = now
+	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && now.Sub(f.printed) > rateInterval {
+		f.printed = now
 		left := time.Duration(passed / float64(p.Done) * float64(p.Of-p.Done) * float64(time.Second)).Round(time.Second)
 		e.Message = fmt.Sprintf("%d of %d %s, %.3g a second, %s left", p.Done, p.Of, unit, float64(p.Done)/passed, left)
 		if p.Doing == fleet.DoPackage {

@@ -16,7 +16,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// rootsCommand is a verb for every application of a report that has a root.
+// rootsCommand is a command that processes every application of a report that has a root.
 type rootsCommand struct {
 	use, short, example string
 	// flags registers flags; ready checks them and returns the function to call with each root.
@@ -33,7 +33,7 @@ func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
 		flags fleetFlags
 	)
 	cmd := &cobra.Command{
-		Use: c.use, Short: c.short, Example: c.example, Annotations: goesOn, Args: cobra.MaximumNArgs(1),
+		Use: c.use, Short: c.short, Example: c.example, Annotations: resumable, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := flags.options(cmd.Context(), a, args, 1)
 			if err != nil {
@@ -56,8 +56,8 @@ func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
 	return cmd
 }
 
-// eachRoot does something with every application of a report that has a root. One that
-// fails stops no other; one that has none counts as failed.
+// eachRoot calls do for every application of a report that has a root. An application that fails
+// does not stop the others; one without a root counts as failed.
 func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot) error {
 	type done struct {
 		result any
@@ -158,7 +158,8 @@ func (a *program) fleetSignCommand() *cobra.Command {
 	})
 }
 
-// target is where an application of a fleet goes: a repository with ${name} or ${path}.
+// target returns the target for an application of a fleet: a repository, with ${name} and ${path}
+// replaced.
 func target(text string, o fleet.Outcome) (string, error) {
 	return fleet.Expand(text, o.Name, strings.TrimSuffix(o.Path, "/"+app.PipelineFile))
 }
@@ -177,10 +178,10 @@ func checkTarget(text string) error {
 	return nil
 }
 
-// moveRoot brings the root of an application into a repository, and returns the new reference.
+// moveRoot copies the root of an application to a repository, and returns the new reference.
 type moveRoot func(ctx context.Context, env app.Environment, trust, root, repository string) (result any, ref string, err error)
 
-// fleetMoveCommand is a verb that brings every application of a report to --to.
+// fleetMoveCommand returns a command that moves every application of a report to --to.
 func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *cobra.Command {
 	var to, trust string
 	return a.fleetRootsCommand(rootsCommand{

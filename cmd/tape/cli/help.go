@@ -53,7 +53,7 @@ func usage(cmd *cobra.Command) error {
 	}
 	all := cmd.LocalNonPersistentFlags()
 	all.SortFlags = false
-	for _, of := range []string{"", "helm", "cue"} { // interpreters with flags of their own
+	for _, of := range []string{"", "helm", "cue"} { // these interpreters have their own flags
 		flags, title := flagsOf(all, of), "Flags"
 		if of != "" {
 			title = "Flags for a source of " + of
@@ -70,7 +70,7 @@ func usage(cmd *cobra.Command) error {
 }
 
 // flagsOf returns the flags whose help begins with the name of an interpreter, such as "helm: ",
-// without that; "" is the other flags.
+// and removes that prefix. If interpreter is empty, it returns the other flags.
 func flagsOf(all *pflag.FlagSet, interpreter string) *pflag.FlagSet {
 	out := pflag.NewFlagSet("", pflag.ContinueOnError)
 	out.SortFlags = false
@@ -88,7 +88,7 @@ func flagsOf(all *pflag.FlagSet, interpreter string) *pflag.FlagSet {
 	return out
 }
 
-// helpCommand is cobra's, except that it rejects unknown topics and has the topic flags.
+// helpCommand is like cobra's help command, but rejects unknown topics and has the topic flags.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND | flags]",
@@ -126,7 +126,7 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// checkCommand reports an unknown command before its flags are parsed, which belong to the
+// checkCommand reports an unknown command before its flags are parsed, because they belong to the
 // command that was meant.
 func checkCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
 	at := root
@@ -166,7 +166,7 @@ func takesNext(flags *pflag.FlagSet, arg string) bool {
 	return f != nil && f.NoOptDefVal == ""
 }
 
-// otherWords maps the names of commands in other tools to tape's.
+// otherWords maps the names of commands in other tools to those of tape.
 var otherWords = map[string]string{
 	"push": "package", "pack": "package", "build": "package", "bundle": "package", "publish": "package", "create": "package",
 	"inspect": "view", "show": "view", "describe": "view", "info": "view",
@@ -184,7 +184,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	if !slices.ContainsFunc(cmd.Commands(), func(c *cobra.Command) bool { return c.Name() == meant }) {
 		meant = ""
 		near := cmd.SuggestionsFor(name)
-		// Swapped letters are more frequent than a wrong first letter.
+		// Swapped letters are more common than a wrong first letter.
 		slices.SortStableFunc(near, func(a, b string) int {
 			return strings.Index(b[:1], name[:1]) - strings.Index(a[:1], name[:1])
 		})

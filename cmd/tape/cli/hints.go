@@ -10,7 +10,7 @@ import (
 	"github.com/taped-dev/tape/plugins/host"
 )
 
-// hints are the remedies of the library as a person applies them.
+// hints are the remedies of the library in terms of the command line.
 var hints = map[advice.Action]string{
 	advice.ChooseStore:      "name another folder with --store",
 	advice.LogIn:            "log in with: tape login %s",
@@ -69,7 +69,7 @@ var hints = map[advice.Action]string{
 	advice.AutoUpdateBundle: "name it by its digest, or accept the current one with --auto-update-bundle",
 }
 
-// hinted returns the text of an error, in which advice names flags.
+// hinted returns the text of an error with advice that names flags.
 func hinted(err error) string {
 	text := advice.Render(err, func(a advice.Action) string { return hints[a] })
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {

@@ -48,7 +48,7 @@ func (a *program) imagesCommand() *cobra.Command {
 	return cmd
 }
 
-// imagesText prints what the original tape printed, in its order.
+// imagesText prints the same text as the original tape, in the same order.
 func imagesText(p *printer, r *app.ImagesResult) {
 	p.lay(`{{range .Images}}{{.Ref}}
   Sources:
@@ -65,7 +65,7 @@ func imagesText(p *printer, r *app.ImagesResult) {
 {{end}}`, r)
 }
 
-// evidence counts what is published beside an image, inside its index and outside.
+// evidence counts what is published with an image, inside its index and outside.
 func evidence(related []images.Related) string {
 	var text strings.Builder
 	for _, kind := range []struct{ name, kind string }{
@@ -86,7 +86,7 @@ func evidence(related []images.Related) string {
 	return text.String()
 }
 
-// because returns a reason after a colon; "" if there is none.
+// because returns a colon and the reason, or "" if there is none.
 func because(reason string) string {
 	if reason == "" {
 		return ""

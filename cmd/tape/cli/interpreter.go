@@ -40,7 +40,7 @@ type listedInterpreter struct {
 	Name     string        `json:"name"`
 	Version  string        `json:"version,omitempty"`
 	Help     string        `json:"help,omitempty"`
-	Path     string        `json:"path,omitempty"` // "" is built in
+	Path     string        `json:"path,omitempty"` // "" if it is built in
 	Checksum digest.Digest `json:"checksum,omitempty"`
 	Error    string        `json:"error,omitempty"`
 }
@@ -64,7 +64,7 @@ func (a *program) interpreterListCommand() *cobra.Command {
 }
 
 // allInterpreters returns the built-in interpreter and those that are found. The error names
-// the programs that must not be started, and does not hide the others.
+// programs that must not be started; the others are still returned.
 func (a *program) allInterpreters(ctx context.Context) ([]listedInterpreter, error) {
 	built, err := plain.New().Describe(ctx)
 	if err != nil {
@@ -76,14 +76,14 @@ func (a *program) allInterpreters(ctx context.Context) ([]listedInterpreter, err
 		return list, err
 	}
 	found, broken := env.Host.List(ctx)
-	// The built-in interpreter takes precedence over a program of its name.
+	// The built-in interpreter takes precedence over a program of the same name.
 	found = slices.DeleteFunc(found, func(i *host.Interpreter) bool { return i.Name() == app.BuiltIn })
 	more, changed := listInterpreters(ctx, found)
 	return append(list, more...), errors.Join(broken, changed)
 }
 
-// listInterpreters reads the descriptions of all interpreters concurrently, which takes most of
-// the time. The error names those that changed since they were installed.
+// listInterpreters reads the descriptions of all interpreters concurrently, because that takes
+// most of the time. The error names interpreters that changed after they were installed.
 func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedInterpreter, error) {
 	list, errs := make([]listedInterpreter, len(found)), make([]error, len(found))
 	_ = atonce.Each(ctx, runtime.GOMAXPROCS(0), found, func(ctx context.Context, n int, i *host.Interpreter) error {
@@ -92,7 +92,7 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 			return nil
 		}
 		l := listedInterpreter{Name: i.Name(), Path: i.Path(), Checksum: sum}
-		// A broken interpreter is listed as well, with its error.
+		// A broken interpreter is listed too, with its error.
 		if d, err := i.Describe(ctx); err != nil {
 			l.Error = hinted(err)
 		} else {
@@ -104,7 +104,7 @@ func listInterpreters(ctx context.Context, found []*host.Interpreter) ([]listedI
 	return slices.DeleteFunc(list, func(l listedInterpreter) bool { return l.Name == "" }), errors.Join(errs...)
 }
 
-// find returns the interpreter of that name, or the one in that file if name is a path.
+// find returns the interpreter with a name or, if name is a path, the one in that file.
 func (a *program) find(ctx context.Context, name string) (*host.Interpreter, error) {
 	env, err := a.environment(ctx)
 	if err != nil {
@@ -117,7 +117,7 @@ func (a *program) find(ctx context.Context, name string) (*host.Interpreter, err
 	i, err := h.Find(ctx, name)
 	if _, missing := errors.AsType[*host.NotFoundError](err); missing {
 		names := []string{app.BuiltIn}
-		others, _ := h.List(ctx) // the first error is the one to report
+		others, _ := h.List(ctx) // the earlier error is the one to report
 		for _, i := range others {
 			names = append(names, i.Name())
 		}
@@ -139,7 +139,7 @@ func (a *program) interpreterDescribeCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var asked interpreter.Interpreter = plain.New()
 			if args[0] == app.BuiltIn && write {
-				return usagef("--write: %s is built in, there is no executable to write beside", app.BuiltIn)
+				return usagef("--write: %s is built in: it has no executable to write the description next to", app.BuiltIn)
 			}
 			if args[0] != app.BuiltIn {
 				found, err := a.find(cmd.Context(), args[0])
@@ -254,20 +254,20 @@ func caseFolder(dir string) (fs.FS, error) {
 		return err
 	})
 	if err == nil && !found {
-		err = usagef("%s holds no case: a case is a *.txtar file", dir)
+		err = usagef("%s contains no case: a case is a *.txtar file", dir)
 	}
 	return fsys, err
 }
 
-// interpreterFile returns the absolute path of an executable: the file of that name, or else
-// the interpreter.
+// interpreterFile returns the absolute path of an executable: the file of that name or, if there
+// is none, the interpreter's.
 func (a *program) interpreterFile(ctx context.Context, name string) (string, error) {
 	if _, err := os.Stat(name); err == nil {
 		return filepath.Abs(name)
 	}
 	i, err := a.find(ctx, name)
 	if err != nil && name == app.BuiltIn {
-		return "", usagef("%s is built in, there is no executable to check", app.BuiltIn)
+		return "", usagef("%s is built in: it has no executable to check", app.BuiltIn)
 	}
 	if err != nil {
 		return "", err
@@ -284,8 +284,8 @@ func (a *program) interpreterInstallCommand() *cobra.Command {
   tape interpreter install registry.example.com/tools/jsonnet@sha256:…`,
 		Long: `Copies an interpreter into your folder of interpreters, and records its
 checksum, so that tape refuses a modified program, and its description, so that
-tape can read it without starting the program. In a registry an interpreter is
-an artifact of one layer, and its digest must be given.`,
+tape can read it without starting the program. In a registry, an interpreter is
+an artifact with one layer, and its digest must be given.`,
 		Args: argsRange(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := host.UserDir(os.Getenv)
@@ -315,7 +315,7 @@ an artifact of one layer, and its digest must be given.`,
 				return err
 			}
 			installed := listedInterpreter{Name: name, Path: filepath.Join(dir, "tape-interpreter-"+name), Checksum: sum}
-			// An interpreter that does not answer is still installed; check reports more.
+			// An interpreter that does not answer is installed anyway; check reports more.
 			i, err := a.find(cmd.Context(), installed.Path)
 			if err == nil {
 				err = i.WriteDescription(cmd.Context())
@@ -365,7 +365,7 @@ func (a *program) openInterpreter(ctx context.Context, from string) (io.ReadClos
 		return nil, fmt.Errorf("read %s: %w", from, err)
 	}
 	if len(m.Layers) != 1 {
-		return nil, fmt.Errorf("install %s: an interpreter is an artifact of one layer, this has %d", from, len(m.Layers))
+		return nil, fmt.Errorf("install %s: an interpreter is an artifact with one layer, but this has %d", from, len(m.Layers))
 	}
 	return repo.Blob(ctx, m.Layers[0])
 }

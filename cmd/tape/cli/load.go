@@ -15,8 +15,8 @@ func (a *program) loadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "load FILE [REPO]",
 		Short:       "Push a saved application to a registry, with its signatures",
-		Annotations: goesOn,
-		Example: `  tape load podinfo.tar      # to where it was taped for
+		Annotations: resumable,
+		Example: `  tape load podinfo.tar      # to the repository it was packed for
   tape load podinfo.tar registry.inside.example/team/podinfo
   tape load oci:./podinfo registry.inside.example/team/podinfo`,
 		Long: `FILE is an archive that tape save wrote, or the folder of an OCI layout.

@@ -28,7 +28,7 @@ func (a *program) loginCommand() *cobra.Command {
 		Example: `  tape login registry.example.com
   echo "$TOKEN" | tape login ghcr.io --username me --password-stdin`,
 		Long: `Checks the user and the password with the registry, and stores them where docker
-does: with the credential helper in its configuration, or else in the
+does: with the credential helper in its configuration, or in the
 configuration itself. Other tools that read docker's configuration are logged in
 as well.`,
 		Args: argsRange(1, 1),
@@ -50,7 +50,7 @@ as well.`,
 			return a.print(result, func(p *printer) {
 				p.f("logged in to %s as %s, stored in %s\n", account.Registry, user, account.Place)
 				if !account.Checked {
-					p.f("%s did not ask for credentials: they are not checked\n", account.Registry)
+					p.f("%s did not ask for credentials, so they were not checked\n", account.Registry)
 				}
 			})
 		}),
@@ -89,10 +89,10 @@ credential helper that it names. Files of podman are not changed.`,
 	}
 }
 
-// maxPassword bounds the password on stdin, in bytes.
+// maxPassword limits the password on stdin, in bytes.
 const maxPassword = 1 << 20
 
-// loginSecret reads the password, and the user unless a flag names one.
+// loginSecret reads the password, and the user if no flag names one.
 func (a *program) loginSecret(user *string, stdin bool) (string, error) {
 	if stdin {
 		if *user == "" {

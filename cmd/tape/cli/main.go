@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli implements the tape command: it parses flags, calls one function of package app
-// and prints the result.
+// Package cli implements the tape command: it parses flags, calls one function of package app and
+// prints the result.
 //
 // Results are written to stdout, everything else to stderr. The exit status is 0 for success, 1
-// for a failure, 2 for wrong usage, and 3 if a verification failed or a policy refused.
+// for a failure, 2 for wrong usage, and 3 if a verification failed or a policy refused something.
 package cli
 
 import (
@@ -38,17 +38,17 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitPolicy = 3
-	// exitInterrupted is the status of a program that SIGINT ended.
+	// exitInterrupted is the conventional status of a program that was ended by SIGINT.
 	exitInterrupted = 130
 )
 
 // grace is how long an interrupted command may take to end, even if it is in a system call that
-// cannot be interrupted, such as one on a hanging file system. Afterwards the command exits,
-// and leaves the same files as a killed one.
+// cannot be interrupted, such as one on a hanging file system. Afterwards the process exits, and
+// leaves the same files as if it had been killed.
 const grace = 900 * time.Millisecond
 
-// softMemory is the memory limit above which the garbage collector works harder. Few inputs
-// come near it, and those are mostly hostile.
+// softMemory is the memory limit above which the garbage collector works harder. Few inputs come
+// near it, and most of those are hostile.
 const softMemory = 640 << 20
 
 // Main runs the command and exits. The kinds are additional stages for pipelines.
@@ -72,7 +72,7 @@ func main(name string, grace time.Duration, run func(context.Context, []string, 
 		})
 	})
 	code := run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
-	ended() // ending is not an interrupt
+	ended() // the normal end is not an interrupt
 	stop()
 	os.Exit(code)
 }
@@ -95,8 +95,8 @@ func Tree() *cobra.Command {
 }
 
 func newProgram(name string, streams Streams, kinds []pipeline.Kind) *program {
-	// The output contains untrusted text. Progress uses escape sequences, and cleans its texts
-	// itself.
+	// The output contains untrusted text. Progress writes escape sequences on purpose, and cleans
+	// its texts itself.
 	terminal := streams.Err
 	streams.Err = visible{streams.Err}
 	return &program{name: name, Streams: streams, terminal: terminal, kinds: kinds}
@@ -114,7 +114,7 @@ func (a *program) run(ctx context.Context, root *cobra.Command, args []string) i
 	if err == nil {
 		cmd, err = root.ExecuteContextC(ctx)
 	}
-	if a.progress == nil && a.flags.output == "text" { // flags before -o may be wrong
+	if a.progress == nil && a.flags.output == "text" { // flags before -o may be invalid
 		a.flags.output = formatIn(args)
 	}
 	a.close()
@@ -126,7 +126,7 @@ func (a *program) run(ctx context.Context, root *cobra.Command, args []string) i
 	return status
 }
 
-// formatIn returns the output format in arguments that could not be parsed to the end.
+// formatIn returns the output format in arguments, even if these cannot be parsed completely.
 func formatIn(args []string) string {
 	format := "text"
 	for i, arg := range args {
@@ -176,15 +176,15 @@ func (a *program) status(ctx context.Context, cmd *cobra.Command, err error) int
 // interrupt.
 const afterInterrupt = "after interrupt"
 
-// goesOn is for commands that write to a registry, where the tag that people use is written
-// last.
-var goesOn = map[string]string{afterInterrupt: "what was sent is kept; run the same command to continue"}
+// resumable is the annotation of commands that write to a registry. Repeating one continues it,
+// because it writes the tag that people use last.
+var resumable = map[string]string{afterInterrupt: "what was sent is kept; run the same command to continue"}
 
-// program is one run of the command: flags, streams, and what is opened on demand.
+// program is one run of the command, with its flags, its streams, and what it opens on demand.
 type program struct {
 	Streams
 	name     string
-	terminal io.Writer // stderr as it is; Err is clean
+	terminal io.Writer // the unfiltered stderr; Err is filtered
 	kinds    []pipeline.Kind
 	engine   func(*EngineFlags) (fleet.Engine, error) // nil if the program links none
 	args     []string
@@ -231,7 +231,8 @@ func (a *program) close() {
 	}
 }
 
-// failed prints an error as a document if the output is one and has no result.
+// failed prints an error as a document, if the output format is one and no result has been
+// printed.
 func (a *program) failed(err error, status int) {
 	if a.printed || a.flags.output != "json" && a.flags.output != "yaml" {
 		return
@@ -292,10 +293,10 @@ signatures and SBOMs of these images, and statements about their origin.`,
 	return root
 }
 
-// asRoot adds to a tree of commands what every program has: flags, help, and the reporting of
+// asRoot adds what every program has to a tree of commands: flags, help, and the reporting of
 // mistakes.
 func (a *program) asRoot(root *cobra.Command) {
-	// Both spellings exist: the version command prints more, and supports -o json.
+	// Both the flag and the command exist: the command prints more, and supports -o json.
 	root.Version = readVersion().Version
 	root.SuggestionsMinimumDistance = 2
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -331,7 +332,7 @@ func (a *program) asRoot(root *cobra.Command) {
 func (a *program) begin(cmd *cobra.Command) error {
 	switch a.flags.output {
 	case "text", "json", "yaml":
-	case "detailed-text": // the original's spellings
+	case "detailed-text": // the spelling of the original tape
 		a.flags.output = "text"
 	case "direct-json":
 		a.flags.output = "json"
@@ -366,11 +367,11 @@ func (a *program) begin(cmd *cobra.Command) error {
 	return nil
 }
 
-// formats is the annotation of a command that has additional output formats, separated by
+// formats is the annotation that lists the additional output formats of a command, separated by
 // spaces.
 const formats = "formats"
 
-// log returns a logger to stderr that does not garble the progress.
+// log returns a logger that writes to stderr without garbling the progress.
 func (a *program) log() (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.flags.logLevel)); err != nil {
@@ -379,12 +380,12 @@ func (a *program) log() (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(a.progress, &slog.HandlerOptions{Level: level})), nil
 }
 
-// usagef returns the error of a mistake on the command line.
+// usagef returns an error that reports a mistake on the command line.
 func usagef(format string, args ...any) error {
 	return &app.UsageError{Err: fmt.Errorf(format, args...)}
 }
 
-// flagError describes a wrong flag in the user's terms.
+// flagError describes an invalid flag in terms that users know.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var known []string
@@ -416,7 +417,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return &app.UsageError{Err: err}
 }
 
-// group returns a command that has nothing but subcommands.
+// group returns a command that has only subcommands.
 func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: example, Args: noArgs,
@@ -437,7 +438,7 @@ func schemaCommand(short, example string, out io.Writer, schema []byte) *cobra.C
 	}
 }
 
-// statusError ends the command with a status; err may be nil.
+// statusError ends the command with an exit status; err may be nil.
 type statusError struct {
 	code int
 	err  error

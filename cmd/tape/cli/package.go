@@ -24,7 +24,7 @@ func (a *program) packageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "package [SOURCE…]",
 		Short:       "Pack an application with all its images, and push it",
-		Annotations: goesOn,
+		Annotations: resumable,
 		Example: `  tape package ./kustomize -O registry.example.com/team/podinfo
   tape package ./charts/podinfo -f prod.yaml --tag v1.2.3 \
     -O registry.example.com/team/podinfo
@@ -91,7 +91,7 @@ one artifact with everything. The default tags are those of git at a clean HEAD.
 		},
 	}
 	cmd.Flags().StringVarP(&o.Repository, "output-image", "O", "", "`REPOSITORY[:TAG]` to push to, such as registry.example.com/team/app")
-	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, else config.<digest>)")
+	cmd.Flags().StringArrayVar(&o.Tags, "tag", nil, "`TAG` of the artifact (repeats; default: git's version tags, or config.<digest>)")
 	cmd.Flags().StringVar(&as, "as", "tape", "`KIND` of artifact: tape, or cnab for the index of a CNAB bundle, from a bundle.json")
 	cmd.Flags().StringVar(&list, "from-file", "", "package what `LIST` names, one SOURCE REPOSITORY[:TAG] per line; - is stdin")
 	source.register(cmd, &o.Options)
@@ -121,7 +121,7 @@ func (o *packageFlags) splitTag() error {
 	return err
 }
 
-// packageList packages the sources in a list, one after the other.
+// packageList packages the sources in a list, one at a time.
 func (a *program) packageList(ctx context.Context, file string, o packageFlags, source *sourceFlags) error {
 	return each(ctx, a, file, 2, 2, "SOURCE and REPOSITORY[:TAG]", func(ctx context.Context, words []string) (*app.PackageResult, error) {
 		one := o
@@ -136,8 +136,8 @@ func (a *program) packageList(ctx context.Context, file string, o packageFlags, 
 	}, packageText)
 }
 
-// withUpdateHint adds that --update takes its value after an equals sign, if its value was
-// parsed as a SOURCE.
+// withUpdateHint adds a hint to err that --update takes its value after an equals sign, if its
+// value was parsed as a SOURCE.
 func withUpdateHint(err error, update string, args []string) error {
 	for _, arg := range args {
 		if _, statErr := os.Stat(arg); update == "all" && statErr != nil && !strings.ContainsAny(arg, "/:") {
@@ -147,7 +147,7 @@ func withUpdateHint(err error, update string, args []string) error {
 	return err
 }
 
-// packageText prints what was packaged, and how to use it.
+// packageText prints what was packaged and how to use it.
 func packageText(p *printer, r *app.PackageResult) {
 	p.lay(`{{$most := 10}}{{range .Images}}image     {{.Ref}}
           from {{.Source}}

@@ -44,7 +44,7 @@ func (a *program) pipelineInitCommand() *cobra.Command {
 	return cmd
 }
 
-// expandedCommand completes a command that writes the full form of a pipeline.
+// expandedCommand completes a command that writes an expanded pipeline.
 func (a *program) expandedCommand(cmd *cobra.Command, write func(*app.ExpandResult) error) *cobra.Command {
 	var (
 		source sourceFlags

@@ -38,8 +38,8 @@ func (a *program) print(v any, text func(*printer)) error {
 	return err
 }
 
-// printed returns a function that prints what a function of the library returned, unless that
-// is an error, and then checks it: a result may mean another exit status.
+// printed returns a function that prints the result of a library function, unless that returned
+// an error, and then checks it, because a result may mean another exit status.
 func printed[R any](a *program, text func(*printer, R), checks ...func(R) error) func(R, error) error {
 	return func(result R, err error) error {
 		if err == nil {
@@ -74,14 +74,14 @@ func (p *printer) f(format string, args ...any) {
 	})
 }
 
-// by prints what a function writes.
+// by prints what write writes.
 func (p *printer) by(write func(io.Writer) error) {
 	if p.err == nil {
 		p.err = write(p.w)
 	}
 }
 
-// lay prints a value as a template lays it out.
+// lay prints a value with a template.
 func (p *printer) lay(layout string, v any) {
 	p.by(func(w io.Writer) error {
 		t, err := template.New("").Funcs(template.FuncMap{
@@ -101,7 +101,7 @@ func (p *printer) lay(layout string, v any) {
 	})
 }
 
-// moved returns the end of a line about how much was moved, and how much did not have to be.
+// moved returns the end of a line that tells how much was moved, and how much was not necessary.
 func moved(m transfer.Moved) string {
 	text := fmt.Sprintf(" %s, %s", show.Count(m.Blobs, "blob"), show.Bytes(m.Bytes))
 	if m.Mounted+m.Existing > 0 {
@@ -110,18 +110,19 @@ func moved(m transfer.Moved) string {
 	return text
 }
 
-// width returns the number of columns of the terminal, 0 if results are not printed to one.
+// width returns the number of columns of the terminal, or 0 if results are not printed to one.
 func (a *program) width() int {
 	width, _, _ := size(a.Out)
 	return width
 }
 
-// visible shows control characters as in Go's syntax, such as \x1b: names come from strangers,
-// and could control the terminal.
+// visible shows control characters in Go's syntax, such as \x1b: names come from strangers, and
+// could control the terminal.
 type visible struct{ io.Writer }
 
-// controls are those of ASCII except tab and line feed, those of Latin 1, other line
-// separators, and those that change the direction of text, which make it read differently.
+// controls are the control characters of ASCII (except tab and line feed) and Latin 1, other line
+// separators, and the characters that change the direction of text, which would make it read
+// differently.
 var controls = regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{202e}\x{2066}-\x{2069}]`)
 
 func clean(text string) string {
@@ -141,8 +142,8 @@ func (v visible) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// escaped replaces those controls in JSON by its escapes, which mean the same. (Most are
-// escaped already, and line feeds belong to the layout.)
+// escaped replaces these characters in JSON by equivalent escapes. (Most of them are escaped
+// already, and line feeds are part of the layout.)
 func escaped(data []byte) []byte {
 	return controls.ReplaceAllFunc(data, func(c []byte) []byte {
 		r, _ := utf8.DecodeRune(c)
@@ -150,7 +151,7 @@ func escaped(data []byte) []byte {
 	})
 }
 
-// escapedJSON is escaped for output that is written in pieces of whole characters.
+// escapedJSON does the same for output that is written in pieces of whole characters.
 type escapedJSON struct{ w io.Writer }
 
 func (e escapedJSON) Write(p []byte) (int, error) {
@@ -160,7 +161,7 @@ func (e escapedJSON) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// data returns the writer for documents that programs read: unchanged, except on a terminal.
+// data returns the writer for documents that programs read. It changes them only on a terminal.
 func (a *program) data() io.Writer {
 	if isTerminal(a.Out) {
 		return visible{a.Out}

@@ -42,7 +42,7 @@ func newProgress(mode string, w io.Writer) (progress, error) {
 	case "tty":
 		return newTTY(w, isTerminal(w) && os.Getenv("NO_COLOR") == ""), nil
 	case "plain":
-		return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, said: saidText}, nil
+		return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, format: noticeText}, nil
 	case "json":
 		return &jsonLines{locked{w: w}}, nil
 	case "github":
@@ -70,7 +70,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// size returns the size of a terminal in characters; 0 if it is not known.
+// size returns the size of a terminal in characters. known is false if it is unknown.
 func size(w io.Writer) (width, height int, known bool) {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -80,23 +80,23 @@ func size(w io.Writer) (width, height int, known bool) {
 	return width, height, err == nil
 }
 
-// said reports whether an event is a message that stays on the screen.
-func said(e engine.Event) bool { return e.Level == engine.Warning || e.Level == engine.Note }
+// isNotice reports whether an event is a message that stays on the screen.
+func isNotice(e engine.Event) bool { return e.Level == engine.Warning || e.Level == engine.Note }
 
 // quiet shows only warnings and notes.
 type quiet struct{ io.Writer }
 
 func (q quiet) Event(e engine.Event) {
-	if said(e) {
-		fmt.Fprintln(q, saidText(e))
+	if isNotice(e) {
+		fmt.Fprintln(q, noticeText(e))
 	}
 }
 
-func saidText(e engine.Event) string { return e.Level + ": " + e.Message }
+func noticeText(e engine.Event) string { return e.Level + ": " + e.Message }
 
 func (quiet) Close() {}
 
-// locked is a writer for several writers at once.
+// locked is a writer that may be used concurrently.
 type locked struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -129,10 +129,10 @@ type nodeState struct {
 	printed        time.Time // plain: when a line was last printed
 }
 
-// nodeStates are nodes by their names.
+// nodeStates maps the names of nodes to their states.
 type nodeStates map[string]*nodeState
 
-// apply applies an event, and returns the node that it is of.
+// apply applies an event, and returns the node that it is about.
 func (s nodeStates) apply(e engine.Event) *nodeState {
 	n := s[e.Node]
 	if n == nil {
@@ -147,7 +147,7 @@ func (n *nodeState) apply(e engine.Event) {
 	if e.State != "" {
 		n.state = e.State
 		switch e.State {
-		case engine.Running: // perhaps again, in another run
+		case engine.Running: // perhaps once more, in another run
 			*n = nodeState{name: n.name, state: e.State, printed: n.printed, begun: e.At}
 		case engine.Waiting:
 		default:
@@ -172,8 +172,8 @@ func (n *nodeState) elapsed(now time.Time) time.Duration {
 	return n.ended.Sub(n.begun)
 }
 
-// amount returns how far the node is: "12.5 MB of 48.0 MB, 8.1 MB/s", "3 of 5 images" or, if it
-// is complete, "5 images".
+// amount returns the progress of the node: "12.5 MB of 48.0 MB, 8.1 MB/s", "3 of 5 images" or, if
+// it is complete, "5 images".
 func (n *nodeState) amount(now time.Time) string {
 	if n.total == 0 && n.current == 0 {
 		return ""
@@ -188,7 +188,7 @@ func (n *nodeState) amount(now time.Time) string {
 		}
 		return strings.TrimSpace(fmt.Sprintf("%d %s", n.current, unit))
 	}
-	if n.current == 0 && !n.ended.IsZero() { // everything was there, or the registry copied it itself
+	if n.current == 0 && !n.ended.IsZero() { // everything existed, or the registry copied it itself
 		return ""
 	}
 	s := show.Bytes(n.current)
@@ -201,17 +201,17 @@ func (n *nodeState) amount(now time.Time) string {
 	return s
 }
 
-// plainLines prints a line when a node begins to take time, when it ends, and for its messages:
-// for logs, and for terminals that cannot move the cursor.
+// plainLines prints a line when a node begins to take time, when it ends, and for each of its
+// messages. It is for logs, and for terminals that cannot move the cursor.
 type plainLines struct {
-	said func(engine.Event) string // the text of a message
-	end  func() string             // the last line; nil is none
+	format func(engine.Event) string // the text of a notice
+	end    func() string             // the last line; nil if there is none
 
 	locked
 	nodes nodeStates
 }
 
-// plainEvery is how often a running node is mentioned again.
+// plainEvery is the interval for printing the progress of a running node.
 const plainEvery = 5 * time.Second
 
 func (p *plainLines) Event(e engine.Event) {
@@ -226,8 +226,8 @@ func (p *plainLines) Event(e engine.Event) {
 		n.printed = e.At
 	}
 	switch {
-	case said(e):
-		fmt.Fprintln(p.w, p.said(e))
+	case isNotice(e):
+		fmt.Fprintln(p.w, p.format(e))
 	case e.State == engine.Skipped:
 		fmt.Fprintf(p.w, "%s: %s (%s)\n", e.Node, e.State, e.Message)
 	case e.Message != "":
@@ -257,20 +257,20 @@ func (p *plainLines) Close() {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 
-// tty is the live view: a line for each running node, below the lines of ended nodes, which are
+// tty is the live view: one line for each running node, below the lines of ended nodes, which are
 // printed once. The part that is redrawn is small enough for any terminal.
 type tty struct {
 	bars  *mpb.Progress
 	color bool
-	rows  int        // nodes that are drawn at once
+	rows  int        // maximum number of nodes that are drawn
 	width func() int // columns; 0 if unknown
 
 	turn    sync.Mutex // held while an event and everything printed for it is handled
-	bar     *mpb.Bar   // everything that is redrawn; nil: nothing has run yet
+	bar     *mpb.Bar   // everything that is redrawn; nil until something runs
 	printed atomic.Bool
 
-	// mu guards the state that frames are drawn from. It must not be held while printing,
-	// because printing waits for the current frame.
+	// mu guards the state that frames are drawn from. It must not be held while printing, because
+	// printing waits for the current frame, which needs it.
 	mu      sync.Mutex
 	nodes   nodeStates
 	running []*nodeState // in the order in which they started
@@ -278,15 +278,15 @@ type tty struct {
 }
 
 const (
-	// The least and most columns for a node's name in the live view.
+	// Minimum and maximum number of columns for the name of a node in the live view.
 	leastName, mostName = 14, 32
-	// mostRunning is how many nodes are drawn at once if the terminal is high enough.
+	// mostRunning is the number of nodes that are drawn if the terminal is high enough.
 	mostRunning = 8
 )
 
 func newTTY(w io.Writer, color bool) *tty {
 	rows := mostRunning
-	if _, height, known := size(w); known { // the line below is for the cursor
+	if _, height, known := size(w); known { // one line is for the cursor
 		rows = max(min(height-1, mostRunning), 1)
 	}
 	return &tty{
@@ -307,7 +307,7 @@ func (t *tty) Event(e engine.Event) {
 		_, _ = fmt.Fprintln(t, e.Message)
 		return
 	}
-	if said(e) {
+	if isNotice(e) {
 		_, _ = fmt.Fprintf(t, "%s %s\n", t.paint("33", e.Level+":"), e.Message)
 	}
 	t.turn.Lock()
@@ -333,8 +333,8 @@ func (t *tty) apply(e engine.Event) *nodeState {
 	return t.nodes.apply(e)
 }
 
-// draw starts to draw the running nodes: the first as the bar, the others below. It does
-// nothing if the view is already closed, because the event is late.
+// draw starts to draw the running nodes: the first one as the bar, the others below it. It does
+// nothing if the view is already closed, so that a late event is ignored.
 func (t *tty) draw() *mpb.Bar {
 	others := make([]mpb.BarFiller, t.rows-1)
 	for i := range others {
@@ -352,8 +352,8 @@ func (t *tty) draw() *mpb.Bar {
 	return bar
 }
 
-// end prints a node's line above those of running nodes, and removes it from them. A node that
-// was cancelled before it started has no line.
+// end prints the final line of a node above those of running nodes, and stops drawing the node. A
+// node that was cancelled before it started has no line.
 func (t *tty) end(n *nodeState, now time.Time) {
 	t.mu.Lock()
 	ran := slices.Contains(t.running, n)
@@ -365,9 +365,9 @@ func (t *tty) end(n *nodeState, now time.Time) {
 	}
 }
 
-// line draws the i-th running node in width columns; "" if fewer are running. It begins with a
-// carriage return, because the terminal echoes typed characters, such as ^C, and moves the
-// cursor.
+// line draws the i-th running node in width columns, or nothing if fewer are running. It begins
+// with a carriage return, because the terminal echoes typed characters, such as ^C, which moves
+// the cursor.
 func (t *tty) line(i int, now time.Time, width int) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -428,8 +428,8 @@ func (t *tty) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// Write prints above the live lines, after a carriage return as in line: typed characters may
-// have moved the cursor.
+// Write prints above the live lines. Like line, it begins with a carriage return, because typed
+// characters may have moved the cursor.
 func (t *tty) Write(b []byte) (int, error) {
 	t.printed.Store(true)
 	if _, err := t.bars.Write(append([]byte("\r"), b...)); err != nil {
@@ -438,8 +438,8 @@ func (t *tty) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close ends every line, also those of nodes that never ended, and waits until the last frame
-// is drawn.
+// Close ends every line, including those of nodes that never ended, and waits until the last
+// frame is drawn.
 func (t *tty) Close() {
 	t.turn.Lock()
 	defer t.turn.Unlock()
@@ -453,7 +453,7 @@ func (t *tty) Close() {
 		t.end(n, time.Now())
 	}
 	if t.bar == nil && t.printed.Load() {
-		t.bar = t.draw() // printing the last lines requires it
+		t.bar = t.draw() // the bar is needed to print the last lines
 	}
 	if t.bar != nil {
 		t.bar.Abort(true)

@@ -14,11 +14,11 @@ import (
 	"github.com/taped-dev/tape/engine"
 )
 
-// newGitHub returns plain lines in a group, which GitHub folds, with warnings and notes as
-// annotations, which it shows next to the lines of files.
+// newGitHub returns plain lines in a group, which GitHub folds. Warnings and notes become
+// annotations, which GitHub shows next to the lines of files.
 func newGitHub(w io.Writer) *plainLines {
 	fmt.Fprintln(w, "::group::tape")
-	return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, end: func() string { return "::endgroup::" }, said: func(e engine.Event) string {
+	return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, end: func() string { return "::endgroup::" }, format: func(e engine.Event) string {
 		level := "notice"
 		if e.Level == engine.Warning {
 			level = "warning"
@@ -30,17 +30,17 @@ func newGitHub(w io.Writer) *plainLines {
 // newGitLab returns plain lines in a section, which GitLab folds.
 func newGitLab(w io.Writer, now func() time.Time) *plainLines {
 	fmt.Fprintf(w, "\x1b[0Ksection_start:%d:tape\r\x1b[0Ktape\n", now().Unix())
-	return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, said: saidText, end: func() string {
+	return &plainLines{locked: locked{w: w}, nodes: nodeStates{}, format: noticeText, end: func() string {
 		return fmt.Sprintf("\x1b[0Ksection_end:%d:tape\r\x1b[0K", now().Unix())
 	}}
 }
 
 // position matches a position in a file as written in errors: FILE:LINE: or FILE:LINE:COLUMN.
-// (The text after the former distinguishes it from a host with a port.)
+// (What follows FILE:LINE distinguishes it from a host with a port.)
 var position = regexp.MustCompile(`([^\s:"]+\.[A-Za-z0-9]+):([0-9]+)(?::\s|:([0-9]+)(?:[:,\s]|$))`)
 
-// annotations returns commands for GitHub's runner that show a text next to the positions in
-// it: one for each line with a position, together with the lines that follow it.
+// annotations returns commands for the runner of GitHub that show a text next to the positions in
+// it: one for each line with a position, including the lines up to the next one.
 func annotations(level, text string) string {
 	var parts []string
 	for line := range strings.Lines(text) {
@@ -57,14 +57,15 @@ func annotations(level, text string) string {
 }
 
 // annotation returns a command that shows a text next to the first position in it. The text is
-// escaped, so that it cannot end the command or begin another.
+// escaped so that it cannot end the command or begin another.
 func annotation(level, text string) string {
 	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	where := ""
 	if m := position.FindStringSubmatch(text); m != nil {
 		file := m[1]
-		// GitHub expects a path in the repository, whose top is the working folder.
+		// GitHub expects a path relative to the top of the repository, which is the working
+		// directory.
 		if dir, err := os.Getwd(); err == nil && filepath.IsAbs(file) {
 			if rel, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(rel) {
 				file = rel

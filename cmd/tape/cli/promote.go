@@ -58,7 +58,7 @@ signed REF. A second run changes nothing.`,
 	return cmd
 }
 
-// promoteFlags adds the flags for the promotion and for its record.
+// promoteFlags adds the flags for the promotion and its record.
 func promoteFlags(cmd *cobra.Command, o *app.PromoteOptions, sign *signFlags, what, record string) {
 	f := cmd.Flags()
 	f.StringVar(&o.Key, "signed-by", "", "public key `FILE` that must have signed "+what)

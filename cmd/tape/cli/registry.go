@@ -24,7 +24,7 @@ func (a *program) registryServeCommand() *cobra.Command {
 		Example: `  tape registry serve
   tape registry serve --addr 127.0.0.1:5000 --data ./registry`,
 		Long: `Serves a registry (CNCF distribution, without TLS or passwords) until
-interrupted. Without --data its contents are in a temporary folder, which is
+interrupted. Without --data, its contents are in a temporary folder that is
 removed at the end.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -20,7 +20,7 @@ func (a *program) relocateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "relocate SRC",
 		Short:       "Copy images to other names, and rewrite the manifests",
-		Annotations: goesOn,
+		Annotations: resumable,
 		Example: `  tape relocate podinfo.tar -O registry.inside.example/team/podinfo
   tape relocate registry.example.com/team/podinfo:v1.2.3 \
     --prefix registry.inside.example/user \
@@ -97,7 +97,7 @@ func outputTag(output string, tags []string) (string, []string, error) {
 	return repository, []string{tag}, nil
 }
 
-// relocateList relocates the applications in a list, one after the other.
+// relocateList relocates the applications in a list, one at a time.
 func (a *program) relocateList(ctx context.Context, file string, o app.RelocateOptions, source *sourceFlags) error {
 	return each(ctx, a, file, 1, 2, "SRC and, if it differs from -O, REPOSITORY[:TAG]", func(ctx context.Context, words []string) (*app.RelocateResult, error) {
 		one := o
@@ -116,7 +116,7 @@ func (a *program) relocateList(ctx context.Context, file string, o app.RelocateO
 }
 
 func relocateText(p *printer, r *app.RelocateResult) {
-	from := map[string][]string{} // under the new name
+	from := map[string][]string{} // by new name
 	for _, name := range sortedKeys(r.Mapping) {
 		from[r.Mapping[name]] = append(from[r.Mapping[name]], name)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/stages/app"
 )
 
-// passwordVariable is cosign's: the password of an encrypted key.
+// passwordVariable is the variable that cosign uses for the password of an encrypted key.
 const passwordVariable = "COSIGN_PASSWORD"
 
 func (a *program) signCommand() *cobra.Command {
@@ -98,7 +98,7 @@ func (s *signFlags) register(f *pflag.FlagSet) {
 	s.registerSigstore(f)
 }
 
-// registerSigstore adds the flags that no command has that verifies.
+// registerSigstore adds the flags that only commands that sign have.
 func (s *signFlags) registerSigstore(f *pflag.FlagSet) {
 	f.BoolVar(&s.keyless, "keyless", false, "sign with the identity in a token, certified by Sigstore")
 	f.BoolVar(&s.timestamp, "timestamp", false, "with --key: add the time from a timestamp authority")
@@ -111,14 +111,14 @@ func (s *signFlags) registerSigstore(f *pflag.FlagSet) {
 // stdin reports whether a flag reads standard input.
 func (s *signFlags) stdin() bool { return s.key == app.Stdin || s.token == app.Stdin }
 
-// check checks that the flags go together.
+// check returns an error for flags that cannot be combined.
 func (s *signFlags) check() error {
 	services := s.signingConfig != "" || s.trustedRoot != ""
 	switch {
 	case s.key != "" && s.keyless:
 		return usagef("--key and --keyless cannot be combined: sign with a key or with an identity")
 	case s.key == "" && s.timestamp:
-		return usagef("--timestamp requires --key: a keyless signature has the time anyway")
+		return usagef("--timestamp requires --key: a keyless signature always has the time")
 	case s.key == "" && !s.keyless:
 		return usagef("signing needs a key: give --key FILE, make a pair with 'tape sign --generate-key PREFIX', or sign with --keyless")
 	case s.token != "" && !s.keyless:
@@ -175,7 +175,7 @@ func signText(p *printer, r *app.SignResult) {
 {{end}}`, r)
 }
 
-// signer opens the key that signs.
+// signer opens the key to sign with.
 func (a *program) signer(ctx context.Context, key string) (*app.Key, error) {
 	if key == "" {
 		return nil, usagef("signing needs a key: give --key FILE, or make a pair with 'tape sign --generate-key PREFIX'")
@@ -183,7 +183,7 @@ func (a *program) signer(ctx context.Context, key string) (*app.Key, error) {
 	return app.LoadSigner(ctx, app.SignerOptions{Name: key, Password: a.password})
 }
 
-// password returns the password of a key: from the environment, or typed by a person.
+// password returns the password of a key, from the environment or the terminal.
 func (a *program) password(confirm bool) ([]byte, error) {
 	if value, ok := os.LookupEnv(passwordVariable); ok {
 		return []byte(value), nil
@@ -191,9 +191,9 @@ func (a *program) password(confirm bool) ([]byte, error) {
 	in, ok := a.In.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		if confirm {
-			return nil, errors.New("the key needs a password, and there is no terminal to ask at: set " + passwordVariable + " (empty: the key is not encrypted)")
+			return nil, errors.New("the key needs a password, and there is no terminal to ask for it: set " + passwordVariable + " (empty: the key is not encrypted)")
 		}
-		return nil, errors.New("it is encrypted, and there is no terminal to ask at: set " + passwordVariable)
+		return nil, errors.New("it is encrypted, and there is no terminal to ask for it: set " + passwordVariable)
 	}
 	first, err := a.ask(in, "password of the key: ")
 	if err != nil || !confirm {

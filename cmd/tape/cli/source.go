@@ -24,7 +24,7 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// sourceFlags are those flags of images, render and package that are not options as they are.
+// sourceFlags are the flags of images, render and package that do not set an option directly.
 type sourceFlags struct {
 	manifestDir string
 	args        []string
@@ -35,12 +35,13 @@ type sourceFlags struct {
 	audit       string
 	from        placeFlags
 
-	// spelled has the values of each of the spellings, and namespace whether it is created.
+	// spelled has the values of each of the spellings. namespace reports whether to create it.
 	spelled         [len(spellings)][]string
 	createNamespace bool
 }
 
-// spellings are flags for options of interpreters that users of their own tools know.
+// spellings are flags for options of interpreters, named like the flags of the tools that users
+// know.
 var spellings = [...]struct {
 	option, flag, short string
 	list                bool
@@ -59,12 +60,12 @@ var spellings = [...]struct {
 	{"tags", "inject", "t", true, "cue: `TAG` or TAG=VALUE to inject (repeats)"},
 }
 
-// registerEnvironments registers --env, except for diff, which has its own.
+// registerEnvironments registers --env. diff has its own.
 func registerEnvironments(cmd *cobra.Command, o *app.Options) {
 	cmd.Flags().StringArrayVar(&o.Environments, "env", nil, "only environment `NAME` of the pipeline (repeats; default all)")
 }
 
-// register registers the flags that select what to render, and how, of which some set o.
+// register registers the flags that select what to render and how. Some of them set o directly.
 func (f *sourceFlags) register(cmd *cobra.Command, o *app.Options) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
@@ -100,7 +101,8 @@ func (f *sourceFlags) registerImages(cmd *cobra.Command, o *app.Options) {
 	fl.StringVar(&o.Related, "related", "default", "`WHAT` to pack of the artifacts attached to images: default (signatures, attestations, SBOMs), all or none")
 }
 
-// to completes the options, of which flags are set, from the other flags and the arguments.
+// to completes the options, some of which are set by flags, from the other flags and the
+// arguments.
 func (f *sourceFlags) to(o *app.Options, args []string) error {
 	if f.manifestDir != "" {
 		args = append([]string{f.manifestDir}, args...)
@@ -165,7 +167,7 @@ func arguments(pairs []string) (map[string]string, error) {
 	return args, nil
 }
 
-// cutPair splits K=V of a flag.
+// cutPair splits the value K=V of a flag.
 func cutPair(flag, kv string) (k, v string, err error) {
 	k, v, ok := strings.Cut(kv, "=")
 	if !ok || k == "" {
@@ -174,7 +176,7 @@ func cutPair(flag, kv string) (k, v string, err error) {
 	return k, v, nil
 }
 
-// open sets the options as sources does, with the environment and the cache.
+// open sets the options like sources, and also sets the environment and the cache.
 func (a *program) open(ctx context.Context, f *sourceFlags, o *app.Options, args []string) error {
 	if err := a.sources(f, o, args); err != nil {
 		return err
@@ -194,13 +196,13 @@ func (a *program) sources(f *sourceFlags, o *app.Options, args []string) error {
 		args = append([]string{"-"}, args...)
 	}
 	args = slices.Clone(args)
-	read := "" // the folder of the stream
+	read := "" // the folder that the stream is written to
 	for i, arg := range args {
 		if arg != "-" {
 			continue
 		}
 		if read != "" {
-			return usagef("- is stdin, which can be read once")
+			return usagef("- is stdin, which can be read only once")
 		}
 		folder, err := a.stream()
 		if err != nil {
@@ -218,7 +220,7 @@ func (a *program) sources(f *sourceFlags, o *app.Options, args []string) error {
 	return err
 }
 
-// maxStream bounds the manifests on stdin, in bytes: no file may be larger.
+// maxStream limits the manifests on stdin, in bytes, to the maximum size of a file.
 const maxStream = 64 << 20
 
 // stream writes the manifests on stdin to a folder, which close removes.
@@ -244,7 +246,7 @@ func (a *program) stream() (string, error) {
 	return folder, os.WriteFile(filepath.Join(folder, "manifests.yaml"), data, 0o600)
 }
 
-// placeFlags are --from REF=PLACE.
+// placeFlags are values of --from: REF=PLACE.
 type placeFlags []string
 
 func (f *placeFlags) register(cmd *cobra.Command) {
@@ -267,7 +269,7 @@ func (f placeFlags) places() (map[string]local.Place, error) {
 	return out, nil
 }
 
-// settings returns the interpreter's options in the order given, those of the file first.
+// settings returns the options of the interpreter in the given order, those of the file first.
 func (f *sourceFlags) settings() ([]app.Setting, error) {
 	var out []app.Setting
 	if f.optionsFile != "" {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cnab reads and writes Cloud Native Application Bundles: the document
-// bundle.json (CNAB Core 1.0, https://cnab.io), and the OCI index in the form of
-// cnab-to-oci that represents a bundle in a registry. It does not copy or push anything.
+// Package cnab reads and writes Cloud Native Application Bundles: the document bundle.json (CNAB
+// Core 1.0, https://cnab.io), and the OCI index in the form of cnab-to-oci that represents a
+// bundle in a registry. It copies and pushes nothing.
 package cnab
 
 import (
@@ -33,12 +33,12 @@ type Bundle struct {
 
 // Image is an image of a bundle.
 type Image struct {
-	// Name is the name of the component, "" for the invocation image.
+	// Name is the name of the component, or "" for the invocation image.
 	Name string
 	// Ref is the reference in the bundle.
 	Ref string
-	// Described has the digest, size and media type of the image in the bundle, each of
-	// which may be missing.
+	// Described is what the bundle states about the image. Digest, size and media type may each
+	// be missing.
 	Described ocispec.Descriptor
 
 	fields map[string]any
@@ -56,8 +56,9 @@ func (i *Image) String() string {
 	return out
 }
 
-// Parse parses a bundle. It is an error if the bundle does not have exactly one invocation
-// image, or if the type of an image is neither docker nor oci: a registry could not hold it.
+// Parse parses a bundle. It returns an error if the bundle does not have exactly one invocation
+// image, or if the type of an image is neither docker nor oci, because a registry cannot hold
+// such a bundle.
 func Parse(data []byte) (*Bundle, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -152,15 +153,15 @@ func (i *Image) Describe(desc ocispec.Descriptor, replace bool) error {
 	if !isImage(desc.MediaType) {
 		return fmt.Errorf("%s: media type %q is not supported in a bundle", i, desc.MediaType)
 	}
-	said := i.Described
+	described := i.Described
 	if !replace {
 		switch {
-		case said.Digest != "" && said.Digest != desc.Digest:
-			return advice.Add(fmt.Errorf("%s: the digest is %s, but the bundle has %s", i, desc.Digest, said.Digest), advice.AutoUpdateBundle)
-		case said.Size != 0 && said.Size != desc.Size:
-			return advice.Add(fmt.Errorf("%s: the size is %d, but the bundle has %d", i, desc.Size, said.Size), advice.AutoUpdateBundle)
-		case said.MediaType != "" && said.MediaType != desc.MediaType:
-			return advice.Add(fmt.Errorf("%s: the media type is %s, but the bundle has %s", i, desc.MediaType, said.MediaType), advice.AutoUpdateBundle)
+		case described.Digest != "" && described.Digest != desc.Digest:
+			return advice.Add(fmt.Errorf("%s: the digest is %s, but the bundle has %s", i, desc.Digest, described.Digest), advice.AutoUpdateBundle)
+		case described.Size != 0 && described.Size != desc.Size:
+			return advice.Add(fmt.Errorf("%s: the size is %d, but the bundle has %d", i, desc.Size, described.Size), advice.AutoUpdateBundle)
+		case described.MediaType != "" && described.MediaType != desc.MediaType:
+			return advice.Add(fmt.Errorf("%s: the media type is %s, but the bundle has %s", i, desc.MediaType, described.MediaType), advice.AutoUpdateBundle)
 		}
 	}
 	i.Described = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}

@@ -36,8 +36,8 @@ const (
 	AnnotationComponentName = "io.cnab.component.name"
 )
 
-// Values of AnnotationManifestType, in the order of the index: the manifest whose config is
-// the bundle.json, the invocation image, the components.
+// Values of AnnotationManifestType, in the order in which the index lists them: the manifest
+// whose config is the bundle.json, the invocation image, the components.
 const (
 	TypeConfig     = "config"
 	TypeInvocation = "invocation"
@@ -59,8 +59,8 @@ type Dialect struct {
 	Index    string
 }
 
-// Dialects returns all dialects, in order of preference. Cnab-to-oci uses the next one if a
-// registry rejects one, and reads all of them.
+// Dialects returns all dialects, in order of preference. Like cnab-to-oci, which reads all of
+// them, callers should try the next one if a registry rejects one.
 func Dialects() []Dialect {
 	return []Dialect{
 		{MediaTypeConfig, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex},
@@ -136,12 +136,12 @@ func (b *Bundle) annotations() (map[string]string, error) {
 	return out, nil
 }
 
-// IsIndex reports whether mediaType can be that of a bundle's index.
+// IsIndex reports whether mediaType can be that of the index of a bundle.
 func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == images.MediaTypeDockerSchema2ManifestList
 }
 
-// ConfigManifest returns the manifest in an index whose config is the bundle.json.
+// ConfigManifest returns the manifest in index that has the bundle.json as its config.
 func ConfigManifest(index ocispec.Index) (ocispec.Descriptor, error) {
 	for _, d := range index.Manifests {
 		if d.Annotations[AnnotationManifestType] == TypeConfig {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package newfile writes the YAML files that tape generates for people from texts of strangers.
+// Package newfile writes YAML files that tape generates for people from untrusted text.
 package newfile
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/engine/advice"
 )
 
-// Exists returns the error of a file that must not be replaced.
+// Exists returns the error for a file that already exists and must not be replaced.
 func Exists(name string) error {
 	return advice.Add(fmt.Errorf("%s already exists", name), advice.Replace)
 }
@@ -39,7 +39,7 @@ func Write(name, text string, replace bool) error {
 	return errors.Join(err, out.Close())
 }
 
-// Quote quotes a text if it would not be a plain YAML string.
+// Quote quotes a text unless it is a valid plain YAML string.
 func Quote(s string) string {
 	switch {
 	case plain.MatchString(s) && !strings.EqualFold(s, "null"):
@@ -47,14 +47,14 @@ func Quote(s string) string {
 	case utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 	}
-	return strconv.Quote(s) // whose escapes YAML has as well
+	return strconv.Quote(s) // YAML has the same escapes
 }
 
 // plain matches texts that never need quotes.
 var plain = regexp.MustCompile(`^[A-Za-z0-9._/][A-Za-z0-9._/-]*$`)
 
-// OneLine returns a text without characters that end a comment in YAML, or that YAML does not
-// allow: a source's text must not write a file.
+// OneLine removes characters from a text that would end a comment in YAML, or that YAML does not
+// allow. Otherwise text from a source could add content to the file.
 func OneLine(s string) string {
 	words := strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 	return strings.Join(words, " ")

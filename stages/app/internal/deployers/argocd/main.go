@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// argocd has the processes of Argo CD that read applications and deploy them, and the Redis that
-// Argo CD itself uses where it has none. What serves people (the API server, the user interface,
-// notifications, the command line) is not built.
+// argocd has the processes of Argo CD that read and deploy applications, and the Redis of tests
+// that Argo CD uses if there is no other. The processes for people are not built: the API server,
+// the user interface, notifications and the command line.
 package main
 
 import (

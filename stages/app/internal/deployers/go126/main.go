@@ -22,10 +22,10 @@ import (
 	"strings"
 )
 
-// embedded is a struct with the fields that literals of other structs set as their own.
+// embedded describes a struct whose fields literals of other structs set directly.
 type embedded struct {
-	field  string // its name in the other structs
-	typ    string // without a package, it is of that of the literal
+	field  string // name of the field that embeds it
+	typ    string // without a package, it is in the package of the literal
 	fields []string
 }
 
@@ -39,7 +39,7 @@ var (
 	resource    = embedded{"ResourceRef", "ResourceRef", []string{"Group", "Kind", "Name", "Namespace", "UID", "Version"}}
 )
 
-// structs lists, by type, the structs that are embedded in it.
+// structs maps a type to the structs that are embedded in it.
 var structs = map[string][]embedded{
 	"AppProject":                 {typeMeta, objectMeta},
 	"Application":                {typeMeta, objectMeta},
@@ -59,7 +59,7 @@ var structs = map[string][]embedded{
 	"jsonPatchNormalizerPatch":   {normalizer},
 }
 
-// imports replaces the packages that the standard library of Go 1.26 does not have.
+// imports replaces packages that are not in the standard library of Go 1.26.
 var imports = strings.NewReplacer(
 	`"encoding/json/jsontext"`, `"github.com/go-json-experiment/json/jsontext"`,
 	`"encoding/json/v2"`, `"github.com/go-json-experiment/json"`,
@@ -88,7 +88,7 @@ func main() {
 	}
 }
 
-// edit replaces the content of a file.
+// edit applies change to the content of a file.
 func edit(path string, change func([]byte) ([]byte, error)) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -101,7 +101,7 @@ func edit(path string, change func([]byte) ([]byte, error)) error {
 	return os.WriteFile(path, out, 0o644)
 }
 
-// rewrite returns a file of Go 1.27 as one of Go 1.26.
+// rewrite translates a file from Go 1.27 to Go 1.26.
 func rewrite(path string, data []byte) ([]byte, error) {
 	data = []byte(imports.Replace(string(data)))
 	set := token.NewFileSet()
@@ -133,7 +133,7 @@ func rewrite(path string, data []byte) ([]byte, error) {
 	return []byte(text), nil
 }
 
-// typeOf returns the type of a literal, and the package before it.
+// typeOf returns the type of a literal and its package qualifier.
 func typeOf(literal *ast.CompositeLit) (qualifier, name string) {
 	switch t := literal.Type.(type) {
 	case *ast.Ident:
@@ -147,7 +147,7 @@ func typeOf(literal *ast.CompositeLit) (qualifier, name string) {
 }
 
 // nest moves the elements of a literal that set fields of an embedded struct into a literal of
-// that, and reports whether there were any.
+// that struct. It reports whether there were any.
 func nest(literal *ast.CompositeLit, e embedded, qualifier string) bool {
 	inner := &ast.CompositeLit{Type: ast.NewIdent(e.typ)}
 	if !strings.Contains(e.typ, ".") {
