@@ -23,14 +23,14 @@ import (
 const (
 	spdxApplication = "Application"
 	spdxNone        = "NOASSERTION"
-	// sbomReference is the type of an external reference to an image's own SBOM.
+	// sbomReference is the type of an external reference to the SBOM of an image.
 	sbomReference = "https://github.com/taped-dev/tape/spdx/sbom"
 )
 
-// sbom returns the SPDX 2.3 document of the application: a package that contains one
-// package for each image, which refers to the image's own SBOM if one was found. The
-// document does not depend on the run: its namespace is derived from the content's
-// digest, its time from the commit.
+// sbom returns the SPDX 2.3 document of the application: a package that contains one package for
+// each image, which refers to the image's own SBOM if one was found. The document does not depend
+// on the run: its namespace is derived from the digest of the content, and its time from the
+// commit.
 func (k *known) sbom(content digest.Digest) *spdx.Document {
 	annotations := artifact.Annotations(k.Repository, k.facts, k.Created)
 	title := path.Base(k.Repository)
@@ -82,8 +82,8 @@ func (k *known) sbom(content digest.Digest) *spdx.Document {
 	return document
 }
 
-// imagePackage returns the package of an image, with references to the SBOMs that
-// were published beside it.
+// imagePackage returns the package of an image, with references to the SBOMs that were published
+// with it.
 func (k *known) imagePackage(image images.Image) *spdx.Package {
 	name := imageref.Split(image.Name)
 	p := &spdx.Package{

@@ -37,20 +37,20 @@ var configSchema json.RawMessage
 
 // Config configures the stage.
 type Config struct {
-	// Repository is where the application is written to, without tag or digest.
+	// Repository is the repository of the application, without tag or digest.
 	Repository string `json:"repository"`
 	// Fields are the image fields that the pipeline adds to the catalogue.
 	Fields json.RawMessage `json:"fields,omitempty"`
-	// SBOM adds an SPDX document of the application.
+	// SBOM adds an SPDX document about the application.
 	SBOM bool `json:"sbom,omitempty"`
-	// Version is tape's version, for the provenance.
+	// Version is the version of tape, for the provenance.
 	Version string `json:"version,omitempty"`
 	// Created is the creation time in the SBOM; zero means the time of the commit
 	// (see artifact.SourceDateEpoch).
 	Created time.Time `json:"created,omitzero"`
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name: "attest",
@@ -110,9 +110,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 		return nil, fmt.Errorf("renderings: %w", err)
 	}
 	if len(k.facts) == 1 && len(k.renderings) == 1 && k.facts[0].Environment == "" {
-		// The name of a lone source carries no information, and may be the name of the folder
-		// that the repository was cloned into. That of a source in an environment is from a
-		// pipeline file.
+		// The name of a single source carries no information, and may be the name of the folder
+		// that the repository was cloned into. The name of a source in an environment comes from
+		// a pipeline file.
 		k.facts[0].Name, k.renderings[0].Source = "", ""
 	}
 	content := t.Inputs["content"]

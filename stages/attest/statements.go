@@ -27,7 +27,7 @@ const (
 )
 
 // statements returns the statements in order: provenance, sources, renders, edits, secrets, SBOM.
-// Content is the digest of the content manifest.
+// content is the digest of the content manifest.
 func (k *known) statements(content digest.Digest) ([]artifact.Statement, error) {
 	var out []artifact.Statement
 	var failed error
@@ -86,8 +86,8 @@ func (k *known) provenance() artifact.Provenance {
 	return p
 }
 
-// platform returns the platform chosen for all images, "" if there is none. It ignores
-// images that are not in a registry: they may exist for one platform only.
+// platform returns the platform chosen for all images, or "" if there is none. It ignores images
+// that are not in a registry, because they may exist for one platform only.
 func (k *known) platform() string {
 	var platform string
 	for _, image := range k.images.Images {
@@ -102,7 +102,7 @@ func (k *known) platform() string {
 	return platform
 }
 
-// shown returns the options, nil if they are empty.
+// shown returns the options, or nil if they are empty.
 func shown(options json.RawMessage) json.RawMessage {
 	if string(options) == "null" || string(options) == "{}" {
 		return nil
@@ -110,8 +110,8 @@ func shown(options json.RawMessage) json.RawMessage {
 	return options
 }
 
-// dependencies lists repositories, interpreters, what those fetched, and images; each
-// kind is sorted and without duplicates.
+// dependencies lists repositories, interpreters, what interpreters fetched, and images. Each kind
+// is sorted and without duplicates.
 func (k *known) dependencies() []artifact.Resource {
 	var repositories, interpreters, materials, pulled []artifact.Resource
 	for _, f := range k.facts {
@@ -171,8 +171,8 @@ func digests(r artifact.Resource) []string {
 	return out
 }
 
-// gitHash returns the name of a git object's hash in a DigestSet. Readers that check
-// the length take the plain name to mean SHA-1.
+// gitHash returns the name of the hash of a git object in a DigestSet. Readers that check
+// the length assume that the plain name means SHA-1.
 func gitHash(name, hex string) string {
 	if len(hex) == 40 {
 		return name
@@ -180,7 +180,8 @@ func gitHash(name, hex string) string {
 	return name + "Sha256"
 }
 
-// gitURI names a repository in SLSA's form, git+https://host/path, without the branch.
+// gitURI returns the name of a repository in the form of SLSA, git+https://host/path, without the
+// branch.
 func gitURI(r vcs.Repository) string {
 	uri := r.URI
 	if uri == "" {
@@ -196,7 +197,7 @@ func gitURI(r vcs.Repository) string {
 func purl(image images.Image) string {
 	name, tag := image.Repository()
 	qualifiers := map[string]string{}
-	if image.From == "" { // otherwise it is in no repository
+	if image.From == "" { // otherwise the image is not in a repository
 		qualifiers["repository_url"] = name
 	}
 	if tag != "" {
@@ -209,9 +210,9 @@ func purl(image images.Image) string {
 		packageurl.QualifiersFromMap(qualifiers), "").ToString()
 }
 
-// source returns the predicate and subjects of a source statement. It leaves out the
-// time of the commit, which the commit itself records, and the branch, which depends
-// on the clone: a build of a tag has no branch checked out, but must give the same root.
+// source returns the predicate and subjects of a source statement. It leaves out the time of the
+// commit, which the commit records, and the branch, which depends on the clone: a build of a tag
+// has no branch checked out, but must give the same root.
 func source(f vcs.Facts) (vcs.Facts, []artifact.Resource) {
 	f.Repositories = slices.Clone(f.Repositories)
 	for i := range f.Repositories {
@@ -297,7 +298,7 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 		r.Locations = here
 		return r, len(here) > 0
 	}
-	// Resolve lists what the registries do not have, pin what it could not change.
+	// resolve lists what the registries do not have, and pin what it could not change.
 	for _, u := range slices.Concat(k.images.Unpinned, k.edits.Unpinned) {
 		if r, ok := rename(u.Reference); ok {
 			out.Unpinned = append(out.Unpinned, images.Unpinned{Reference: r, Reason: u.Reason})
@@ -314,8 +315,8 @@ func (k *known) imageRef() (artifact.Transform, []artifact.Resource) {
 	return out, subject
 }
 
-// secrets returns the predicate and subjects of the statement about credentials that the
-// pipeline accepts in plain text; no subject if there are none.
+// secrets returns the predicate and subjects of the statement about credentials that the pipeline
+// accepts in plain text. There is no subject if there are no such credentials.
 func (k *known) secrets() (out artifact.Secrets, subject []artifact.Resource) {
 	stored := k.stored()
 	for _, c := range k.report.Credentials {
@@ -341,7 +342,7 @@ func (k *known) stored() map[string]artifact.ListedFile {
 	return out
 }
 
-// before returns the digest of each manifest in the content before it was pinned.
+// before returns the digest of each manifest before it was pinned.
 func (k *known) before() map[string]digest.Digest {
 	out := map[string]digest.Digest{}
 	for _, file := range k.listing {
@@ -353,8 +354,8 @@ func (k *known) before() map[string]digest.Digest {
 	return out
 }
 
-// unexplained lists the manifests that the statements do not account for: undoing the
-// edits does not give what was rendered, or they were changed after the edits.
+// unexplained lists the manifests that the statements do not explain: undoing the edits does not
+// give what was rendered, or they were changed after the edits.
 func (k *known) unexplained() []string {
 	rendered := map[string]digest.Digest{}
 	for _, r := range k.renderings {

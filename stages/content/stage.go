@@ -43,14 +43,14 @@ var configSchema json.RawMessage
 
 // Config configures the stage.
 type Config struct {
-	// Repository is where the application is written to, without tag or digest.
+	// Repository is the repository of the application, without tag or digest.
 	Repository string `json:"repository"`
 	// Created is the creation time in the artifact's annotations; zero means the time
 	// of the commit (see artifact.SourceDateEpoch).
 	Created time.Time `json:"created,omitzero"`
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "content",
@@ -229,18 +229,18 @@ func warnings(chosen []files.File, report images.Report, environments artifact.E
 	return out
 }
 
-// mostKeys is how many credentials a warning names.
+// mostKeys is the maximum number of credentials that a warning names.
 const mostKeys = 8
 
-// plain returns a warning for each object that holds credentials in plain text which the
-// pipeline does not accept. It names their keys, and never their values.
+// plain returns a warning for each object that holds credentials in plain text which the pipeline
+// does not accept. A warning names their keys, but never their values.
 func plain(stored map[string]bool, all []images.Credential) []string {
 	type object struct{ file, kind, namespace, name string }
 	of := func(c images.Credential) object { return object{c.File, c.Kind, c.Namespace, c.Name} }
 	all = slices.DeleteFunc(slices.Clone(all), func(c images.Credential) bool { return !stored[c.File] || c.Reason != "" })
 	var out []string
 	for len(all) > 0 {
-		n := 1 // of the object
+		n := 1 // number of the object in its file
 		for n < len(all) && of(all[n]) == of(all[0]) {
 			n++
 		}

@@ -46,10 +46,10 @@ const maxShownName = 64
 
 func nameByte(c byte) bool { return alnum(c) || c == '_' || c == '-' || c == '.' }
 
-// assignment is the value that is assigned to a name, at an index of the text.
+// assignment is a value that is assigned to a name, at an index of the text.
 type assignment struct {
 	from, to  int
-	whole     bool // the value ends there: neither prose nor code follows
+	whole     bool // the value ends there, so neither prose nor code follows
 	quoted    bool
 	separator byte // ':' or '='; ' ' if there is only a blank
 }
@@ -119,7 +119,7 @@ func assignedValue(text string, i int) assignment {
 }
 
 // isDirective reports whether a name is followed by its value without a separator, as in the
-// configuration of Redis or in a .netrc.
+// configuration of Redis or in a .netrc file.
 func isDirective(text string, at int, name string) bool {
 	line := text[max(0, at-maxPassword):at]
 	line = strings.TrimLeft(line[strings.LastIndexByte(line, '\n')+1:], " \t")

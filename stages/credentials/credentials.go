@@ -3,11 +3,11 @@
 // Package credentials finds credentials in plain text in Kubernetes objects: all values of a
 // Secret, and elsewhere values that look like credentials.
 //
-// A value looks like a credential by its form (a private key, the token of a known service, a
-// URL with a password) or by its name: password: x, and token: x if x looks random. Names are
-// those of fields, variables and flags, and those in assignments in a text, such as a file in a
-// ConfigMap or a script. It is more important that findings are credentials than that all are
-// found: users switch off a warning that is mostly wrong.
+// A value looks like a credential by its form (a private key, the token of a known service, a URL
+// with a password) or by its name: password: x, and token: x if x looks random. Names are those
+// of fields, variables and flags, and those in assignments in a text, such as a file in a
+// ConfigMap or a script. It is more important to report only credentials than to report all of
+// them: users switch off a warning that is mostly wrong.
 //
 // Each check takes linear time.
 package credentials
@@ -23,13 +23,13 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// Hidden is shown in place of a credential.
+// Hidden is shown instead of a credential.
 const Hidden = "(hidden)"
 
 // Found is a credential in an object.
 type Found struct {
-	// Key identifies the value for people: the key in a Secret or ConfigMap, the name of a
-	// variable or field.
+	// Key names the value for people: the key in a Secret or ConfigMap, the name of a variable or
+	// field.
 	Key string
 	// What describes the credential, without its value: "a private key".
 	What string
@@ -39,7 +39,7 @@ type Found struct {
 	Span manifests.Span
 }
 
-// In calls visit for the credentials in an object, in order. Visit returns false to end it.
+// In calls visit for the credentials in an object, in order, until visit returns false.
 func In(doc *manifests.Document, o manifests.Object, visit func(Found) bool) {
 	w := walker{doc: doc, visit: visit}
 	w.object(o)
@@ -60,9 +60,9 @@ func (w *walker) in(key string, walk func()) {
 	w.path = w.path[:len(w.path)-1]
 }
 
-// object walks an object. A value that sops left in plain text was not meant to be encrypted,
-// and the values of a SealedSecret are encrypted. A definition has no values, and the status is
-// written by the cluster.
+// object walks an object. A value that sops left in plain text was not meant to be encrypted, and
+// the values of a SealedSecret are encrypted. A CustomResourceDefinition has no values, and the
+// cluster writes the status.
 func (w *walker) object(o manifests.Object) {
 	group := o.Group()
 	switch {
@@ -106,8 +106,7 @@ func (w *walker) items(o *manifests.Object, n *manifests.Node) {
 	}
 }
 
-// secret walks the values of a Secret, each of which is a credential unless it is public or a
-// placeholder.
+// secret walks the values of a Secret. Each is a credential unless it is public or a placeholder.
 func (w *walker) secret(n *manifests.Node, encoded bool) {
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
@@ -134,7 +133,7 @@ func (w *walker) secret(n *manifests.Node, encoded bool) {
 	}
 }
 
-// binary walks the values of a ConfigMap in base64.
+// binary walks the base64 values of a ConfigMap.
 func (w *walker) binary(n *manifests.Node) {
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
@@ -166,7 +165,7 @@ func (w *walker) node(n *manifests.Node, name string) {
 	}
 }
 
-// unread are keys of fields that describe values instead of containing any.
+// unread are keys of fields that describe values instead of containing them.
 var unread = map[string]bool{
 	"openAPIV3Schema": true, "description": true, "labels": true, "matchLabels": true, "selector": true,
 	"encryptedData": true, "caBundle": true,
@@ -249,10 +248,10 @@ const maxKey = 128
 type Hit struct {
 	// What describes it: "a private key".
 	What string
-	// Name is the name that it is assigned to in the text; "" if it is known by its form, or is
-	// the whole text.
+	// Name is the name that the credential is assigned to in the text. It is "" if the credential
+	// is recognised by its form, or is the whole text.
 	Name string
-	// From and To delimit it.
+	// From and To delimit the credential.
 	From, To int
 }
 
@@ -264,7 +263,7 @@ func (h Hit) String() string {
 	return h.What + ", " + h.Name
 }
 
-// replace returns a text, the value of a name, with its credentials replaced.
+// replace replaces the credentials in text, which is the value of name.
 func replace(name, text string, by func(credential string) string) string {
 	var b strings.Builder
 	at := 0
@@ -281,7 +280,7 @@ func replace(name, text string, by func(credential string) string) string {
 }
 
 // Replace replaces the credentials in a value of a decoded JSON object by the results of a
-// function. It changes the value.
+// function. It changes the value in place.
 func Replace(v any, by func(credential string) string) any { return replaceIn("", v, by) }
 
 func replaceIn(name string, v any, by func(string) string) any {
@@ -319,8 +318,8 @@ func replaceIn(name string, v any, by func(string) string) any {
 	return v
 }
 
-// each calls visit for the credentials in a text, the value of a name, in order, until visit
-// returns false. They do not overlap.
+// each calls visit for the credentials in text, which is the value of name, in order, until visit
+// returns false. The credentials do not overlap.
 func each(name, text string, visit func(Hit) bool) {
 	if len(text) < shortest {
 		return

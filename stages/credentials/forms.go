@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// form is the form of a service's tokens: a unique prefix, followed by characters of an
+// form is the form of the tokens of a service: a unique prefix, followed by characters of an
 // alphabet.
 type form struct {
 	what   string
 	prefix string
-	// least and most are the numbers of characters that follow; most 0 means any number.
+	// least and most limit the number of characters that follow; most 0 means any number.
 	least, most int
 	of          alphabet
 }
 
-// alphabet reports whether a token may contain a character after its prefix.
+// alphabet reports whether a token may contain c after its prefix.
 type alphabet func(c byte) bool
 
 func alnum(c byte) bool    { return lower(c) || upper(c) || digit(c) }
@@ -32,7 +32,7 @@ func url64(c byte) bool    { return alnum(c) || c == '_' || c == '-' }
 func dotted(c byte) bool   { return url64(c) || c == '.' }
 func capitals(c byte) bool { return upper(c) || digit(c) }
 
-// forms are those documented by the services.
+// forms are the forms that services document.
 var forms = []form{
 	{"an AWS access key", "AKIA", 16, 16, capitals},
 	{"an AWS access key", "ASIA", 16, 16, capitals},
@@ -136,23 +136,23 @@ func privateKeys(text string) []Hit {
 	return hits
 }
 
-// pattern is the form of credentials that are recognised by what is around them.
+// pattern describes credentials that are recognised by the text around them.
 type pattern struct {
 	what string
-	mark string // a text without it has none
-	// expr has the group 1 for a user, which may be empty, and 2 for the credential.
+	mark string // a text without it has no such credential
+	// expr has group 1 for a user, which may be empty, and group 2 for the credential.
 	expr *regexp.Regexp
-	// not reports whether a character before the whole makes it a part of something else; nil
-	// means that none does.
+	// not reports whether the character before a match makes the match part of something else;
+	// nil accepts any character.
 	not      alphabet
-	comments bool // those in comments count
+	comments bool // matches in comments count too
 	takes    func(groups []string) bool
 }
 
 // maxPassword is the maximum length of a user and a password together.
 const maxPassword = 256
 
-// patterns are in the order of their precedence.
+// patterns are in order of precedence.
 var patterns = []pattern{
 	// A PEM in base64, as in a kubeconfig.
 	{"a private key", "LS0tLS1CRUdJTi", regexp.MustCompile(`()(LS0tLS1CRUdJTi[A-Za-z0-9+/=]*)`), nil, true, isEncodedKey},
@@ -174,7 +174,7 @@ var patterns = []pattern{
 // in appends the credentials of a pattern.
 func (p *pattern) in(text string, hits []Hit) []Hit {
 	if !strings.Contains(text, p.mark) {
-		return hits // most texts
+		return hits // most texts do not contain it
 	}
 	in := comments{text: text}
 	for _, m := range p.expr.FindAllStringSubmatchIndex(text, -1) {
@@ -191,7 +191,7 @@ func (p *pattern) in(text string, hits []Hit) []Hit {
 
 func isPassword(groups []string) bool { return passwordClass.takes(groups[2]) }
 
-// isLogin reports whether a user and a password are no placeholders.
+// isLogin reports whether neither the user nor the password is a placeholder.
 func isLogin(groups []string) bool {
 	return groups[1] != "" && len(groups[1])+len(groups[2]) < maxPassword && isPassword(groups) && !isStandIn(groups[1], groups[2])
 }
@@ -201,7 +201,7 @@ func isInURL(groups []string) bool {
 }
 
 func isEncodedKey(groups []string) bool {
-	const head = 96 // characters that have the label
+	const head = 96 // number of characters that include the label
 	begin, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(groups[2][:min(len(groups[2]), head)], "="))
 	return err == nil && len(privateKeys(string(begin))) > 0
 }
@@ -230,7 +230,8 @@ func isBasic(value string) bool {
 	return ok && user != "" && strings.IndexFunc(string(data), func(r rune) bool { return r < ' ' || r > '~' }) < 0 && passwordClass.takes(password)
 }
 
-// next returns where a mark begins in a text, at an index or after it; -1 if it does not.
+// next returns the index of the first mark in a text at or after an index, or -1 if there is
+// none.
 func next(text, mark string, at int) int {
 	if i := strings.Index(text[at:], mark); i >= 0 {
 		return at + i
@@ -238,7 +239,7 @@ func next(text, mark string, at int) int {
 	return -1
 }
 
-// run returns the end of the characters of an alphabet that begin at an index.
+// run returns the end of the run of characters of an alphabet that begins at an index.
 func run(text string, at int, of alphabet) int {
 	for at < len(text) && of(text[at]) {
 		at++

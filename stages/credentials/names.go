@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// class is the meaning of a name for its value.
+// class is what a name says about its value.
 type class uint8
 
 const (
@@ -28,7 +28,7 @@ func (c class) what() string {
 	return "a token or key"
 }
 
-// takes reports whether a value of a name of the class is a credential.
+// takes reports whether value is a credential if its name is of the class.
 func (c class) takes(value string) bool {
 	switch c {
 	case passwordClass:
@@ -46,14 +46,14 @@ var (
 	passwordWords = []string{"password", "passwd", "passphrase", "requirepass", "masterauth"} // also as a suffix: PGPASSWORD
 	passwordShort = []string{"pass", "pwd"}
 	secretWords   = []string{"secret", "token", "apikey", "authtoken", "accesstoken", "apitoken", "bearertoken", "clientsecret", "secretkey", "accesskey", "privatekey"}
-	// keyKinds are the words before key of a name whose value is secret.
+	// keyKinds are the words that, before key, make a value secret.
 	keyKinds = []string{"api", "access", "secret", "private", "encryption", "encrypt", "signing", "master", "account", "shared", "auth", "app", "application", "license", "hmac"}
 )
 
 const maxName = 128
 
-// classOf returns the class of a name. Its last word decides: a passwordFile is the name of a
-// file, a tokenTTL is a time.
+// classOf returns the class of a name. Its last word decides: passwordFile is the name of a file,
+// tokenTTL is a time.
 func classOf(name string) class {
 	if len(name) > maxName {
 		name = name[len(name)-maxName:]
@@ -82,7 +82,7 @@ func promised(name string) class {
 	return ordinary
 }
 
-// isSum reports whether a name is that of a checksum, which charts compute of their Secrets:
+// isSum reports whether a name is that of a checksum, which charts compute from their Secrets:
 // checksum/secret.
 func isSum(name string) bool {
 	for name != "" {
@@ -113,7 +113,7 @@ func lastWord(name string) (rest, word string) {
 	return name[:start], strings.ToLower(name[start:end])
 }
 
-// isLiteral reports whether a value is a literal: not empty, a switch, or a placeholder.
+// isLiteral reports whether a value is a literal, and neither empty, a switch nor a placeholder.
 func isLiteral(value string) bool {
 	if isPlaceholder(value) || strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "~/") || isHash(value) {
 		return false // a path to the credential
@@ -144,8 +144,8 @@ var references = []string{
 	"ENC[", "ENC(", "enc:", "!vault", "$ANSIBLE_VAULT", "$", "%", "@", "-----BEGIN PGP MESSAGE", "-----BEGIN AGE ENCRYPTED", "process.env", "os.environ", "data.", "secretKeyRef", "?{",
 }
 
-// fillIn are placeholders in capitals. (In lower case they are actual passwords of many
-// clusters.)
+// fillIn are placeholders in capitals. (In lower case, many clusters use them as actual
+// passwords.)
 var fillIn = map[string]bool{"CHANGEME": true, "CHANGEIT": true, "REPLACEME": true, "REPLACED": true, "REDACTED": true, "TODO": true, "FIXME": true, "TBD": true, "FILLME": true, "SECRET": true, "PASSWORD": true}
 
 // isPlaceholder reports whether a value is empty, refers to another, or is to be filled in.
@@ -185,7 +185,7 @@ func enclosed(text string, pairs ...string) bool {
 	})
 }
 
-// isPublicSSH reports whether every line of a text is a public key of SSH, or of a host.
+// isPublicSSH reports whether every line of a text is a public key of an SSH user or host.
 func isPublicSSH(text string) bool {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -228,8 +228,8 @@ func isPublicPEM(text string) bool {
 	return true
 }
 
-// isRandom reports whether a value looks machine-generated: it is long, has letters and digits,
-// and does not consist of words.
+// isRandom reports whether a value looks machine-generated: it is long, contains letters and
+// digits, and does not consist of words.
 func isRandom(value string) bool {
 	const least, most, bits = 16, 4096, 3.0
 	if len(value) < least || len(value) > most || isInvented(value) {
@@ -299,7 +299,8 @@ func entropy(s string) float64 {
 	return sum
 }
 
-// isInvented reports whether a token is an example: it says so, or repeats a few characters.
+// isInvented reports whether a token is an example, because it says so or repeats a few
+// characters.
 func isInvented(token string) bool {
 	low := strings.ToLower(token)
 	words := []string{"example", "xxxx", "your", "replace", "changeme", "placeholder", "dummy", "....", "1234567890abcdef", "0123456789abcdef"}

@@ -26,7 +26,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// subject is a manifest that others may refer to. Images may share it.
+// subject is a manifest that others may refer to. Several images may have the same one.
 type subject struct {
 	repository string
 	digest     digest.Digest
@@ -34,7 +34,7 @@ type subject struct {
 
 // finding is the answer to one question about a subject.
 type finding struct {
-	related []images.Related // with the subject in To
+	related []images.Related // the subject is in To
 	unknown error            // why the registry could not be asked
 	err     error
 }
@@ -42,8 +42,8 @@ type finding struct {
 // ask returns what is published for a subject in one of the ways of publishing.
 type ask func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error)
 
-// search fills in Related of each image in the list. It asks every question once,
-// and many concurrently.
+// search fills in Related of each image in the list. It asks each question once, and many
+// questions concurrently.
 func (s *Stage) search(ctx context.Context, list *images.List, report func(engine.Event)) error {
 	findings := map[subject][]*finding{} // in the order of the questions, not of the answers
 	var all []*finding
@@ -85,8 +85,8 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			continue
 		}
 		for _, about := range subjects(image) {
-			// If anything was published beside an image, it includes a signature, so
-			// that is read at once. Most of the other tags do not exist.
+			// If anything was published with an image, it includes a signature, so that is read
+			// at once. Most of the other tags do not exist.
 			likely := about == image.Digest
 			question(image, origin, about, byTag(".sig", likely), byTag(".att", false), byTag(".sbom", false), byReferrer)
 		}
@@ -94,7 +94,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	found := func(image images.Image) func(digest.Digest) []*finding {
 		return func(about digest.Digest) []*finding { return findings[subject{repository(image), about}] }
 	}
-	// What was found may itself be signed, and so on, in the way it was published.
+	// What was found may have signatures too, and so on, published in the same way.
 	for asked, round := 0, 0; asked < len(tasks); round++ {
 		if round > registry.MaxDepth {
 			return fmt.Errorf("signatures of signatures are nested more than %d levels deep", registry.MaxDepth)
@@ -111,7 +111,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 			}
 			related, _ := s.collect(image, found(image))
 			for _, r := range related {
-				// Cosign signs an SBOM by tag, and may do so for what others attached.
+				// Cosign signs an SBOM by tag, and may do so for what other tools attached.
 				if r.Via == images.Tag && r.Kind == images.SBOM || r.Via == images.Referrer {
 					question(image, opened[i], r.Digest, byTag(".sig", false), byReferrer)
 				}
@@ -143,7 +143,7 @@ func (s *Stage) search(ctx context.Context, list *images.List, report func(engin
 	return nil
 }
 
-// Ask adds to an answer what is beside its image.
+// Ask adds what is published with the image to an answer.
 func (s *Stage) Ask(ctx context.Context, a *images.Answer) error {
 	a.Mode = s.related
 	if a.Image == nil {
@@ -190,8 +190,8 @@ func repository(image images.Image) string {
 	return string(image.From) + " " + name
 }
 
-// subjects returns the digests of an image that other manifests may refer to: its own
-// and those of its platform manifests.
+// subjects returns the digests of an image that other manifests may refer to: its own digest and
+// those of its platform manifests.
 func subjects(image images.Image) []digest.Digest {
 	out := []digest.Digest{image.Digest}
 	for _, m := range image.Manifests {
@@ -234,7 +234,7 @@ func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (
 	}
 	if s.related != None {
 		about = subjects(image)
-		for i := 0; i < len(about); i++ { // it grows
+		for i := 0; i < len(about); i++ { // the loop appends to about
 			add(about[i], about[i])
 		}
 	}
@@ -254,8 +254,7 @@ func (s *Stage) collect(image images.Image, of func(digest.Digest) []*finding) (
 	return related, unknown
 }
 
-// inline reads an attestation manifest in the image's index and lists it once for
-// each kind.
+// inline reads an attestation manifest in the index of an image, and lists it once for each kind.
 func inline(m images.Manifest) ask {
 	return func(ctx context.Context, origin images.Origin, _ digest.Digest) ([]images.Related, error) {
 		manifest, err := read(ctx, origin, m.Digest.String())
@@ -263,7 +262,7 @@ func inline(m images.Manifest) ask {
 			return nil, err
 		}
 		var out []images.Related
-		// One that its registry has lost is not told; mirror will report it.
+		// A missing manifest is not reported here, because mirror does that.
 		for _, kind := range images.InlineKindsOf(manifest.Manifest) {
 			out = append(out, images.Related{
 				Kind: kind, Via: images.Inline, Digest: m.Digest, ArtifactType: m.ArtifactType, MediaType: m.MediaType, Size: m.Size,
@@ -273,9 +272,9 @@ func inline(m images.Manifest) ask {
 	}
 }
 
-// byTag looks up the tag that cosign gives to a signature, attestation or SBOM of a
-// manifest. If the tag is likely to exist, it is read with one request. Otherwise a
-// HEAD request comes first, which registries do not count as a pull.
+// byTag looks up the tag that cosign gives to a signature, attestation or SBOM of a manifest. If
+// the tag probably exists, it is read with one request. Otherwise a HEAD request comes first,
+// which registries do not count as a pull.
 func byTag(suffix string, likely bool) ask {
 	return func(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
 		tag := registry.AttachedTag(to, suffix)
@@ -301,8 +300,8 @@ func byTag(suffix string, likely bool) ask {
 	}
 }
 
-// absent returns nil for an error that reports that something does not exist, and
-// other errors unchanged.
+// absent returns nil for an error that means that something does not exist, and any other error
+// unchanged.
 func absent(err error) error {
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -310,7 +309,7 @@ func absent(err error) error {
 	return err
 }
 
-// byReferrer lists the manifests that have to as their subject.
+// byReferrer lists the manifests whose subject is to.
 func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]images.Related, error) {
 	referrers, err := origin.Referrers(ctx, to)
 	if err != nil {
@@ -354,21 +353,21 @@ func byReferrer(ctx context.Context, origin images.Origin, to digest.Digest) ([]
 	return out, nil
 }
 
-// missingError is about what a registry lists, and does not have: it was removed, or lost.
+// missingError lists what a registry lists but does not have, because it was removed or lost.
 type missingError []string
 
 func (e missingError) Error() string { return strings.Join(e, "; ") }
 
-// unanswered reports whether an error means that the registry was not reached, that it
-// denies access, or that it does not have all that it lists. Any other error fails the stage:
-// an answer that broke off must not decide what is in an artifact.
+// unanswered reports whether an error means that the registry was not reached, that it denies
+// access, or that it does not have everything that it lists. Any other error fails the stage,
+// because an incomplete answer must not decide what is in an artifact.
 func unanswered(err error) bool {
 	_, missing := errors.AsType[missingError](err)
 	_, network := errors.AsType[net.Error](err)
 	return missing || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsUnavailable(err) && network
 }
 
-// manifest is a related manifest that was read.
+// manifest is a related manifest that has been read.
 type manifest struct {
 	ocispec.Manifest
 	desc ocispec.Descriptor

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package files reads and writes a folder of files as one deterministic tar: the form
+// Package files reads and writes a folder of files as one deterministic tar, which is the form
 // of sources, renders and contents between stages and in the artifact.
 //
 // The tar is USTAR (PAX only if a name requires it): explicit directory entries before
@@ -34,8 +34,8 @@ import (
 const MediaType = "application/vnd.tape.files.v1.tar"
 
 const (
-	block   = 512     // bytes in a block of a tar
-	trusted = 1 << 20 // bytes allocated because of the size in a header
+	block   = 512     // size of a block of a tar in bytes
+	trusted = 1 << 20 // number of bytes that are allocated because a header announces them
 
 	maxFiles       = 100_000
 	maxBytes       = 256 << 20
@@ -50,7 +50,7 @@ type File struct {
 	Data []byte
 }
 
-// Limits bound what Each accepts from an untrusted tar.
+// Limits limit what Each accepts from an untrusted tar.
 type Limits struct {
 	Files int   // number of entries and folders, including folders without an entry
 	Bytes int64 // total size of all files
@@ -152,16 +152,16 @@ func Write(w io.Writer, files []File) error {
 	return tw.Close()
 }
 
-// Each calls visit with the files in a tar, in its order, until that returns an error. It is
-// an error if the tar contains anything but regular files and folders, a name that is not
-// relative and clean (a leading "./" and the entry "." are accepted), the same name twice, or
-// more than the limits allow.
+// Each calls visit for each file in a tar, in order, until visit returns an error. It returns an
+// error if the tar contains anything but regular files and folders, a name that is not relative
+// and clean (a leading "./" and the entry "." are accepted), the same name twice, or more than
+// the limits allow.
 func Each(r io.Reader, limits Limits, visit func(File) error) error {
 	return each(r, limits, readSized, visit)
 }
 
-// readSized reads size bytes. The buffer grows with the data, because the size in a header may
-// be false, and is size bytes long at the end.
+// readSized reads size bytes. The buffer grows with the data, because the size in a header may be
+// false. In the end it is size bytes long.
 func readSized(r io.Reader, size int64) ([]byte, error) {
 	data := make([]byte, 0, min(size, trusted))
 	for int64(len(data)) < size {
@@ -178,8 +178,8 @@ func readSized(r io.Reader, size int64) ([]byte, error) {
 	return data, nil
 }
 
-// each implements Each. Take returns the content of the current file, whose size is
-// the one in the header.
+// each implements Each. take returns the content of the current file, whose size is the one in
+// the header.
 func each(r io.Reader, limits Limits, take func(content io.Reader, size int64) ([]byte, error), visit func(File) error) error {
 	var (
 		seen = map[string]bool{}
@@ -198,7 +198,7 @@ func each(r io.Reader, limits Limits, take func(content io.Reader, size int64) (
 		if n >= limits.Files || len(seen)+len(dirs) >= limits.Files {
 			return fmt.Errorf("archive has more than %d entries", limits.Files)
 		}
-		if len(h.Name) > maxName { // before any error that has the whole name
+		if len(h.Name) > maxName { // check this before any error that contains the whole name
 			return CheckName(h.Name)
 		}
 		name := strings.TrimPrefix(h.Name, "./")
@@ -242,10 +242,10 @@ const (
 	maxLevels = 255
 )
 
-// CheckName returns an error unless name is relative, clean and slash-separated, stays
-// within the folder, and has at most 4096 bytes and 255 levels. It must be UTF-8 without
-// what ends a line, is a control character or changes the direction of text: names are
-// written into comments, lists and terminals.
+// CheckName returns an error unless name is relative, clean and slash-separated, stays within the
+// folder, and has at most 4096 bytes and 255 levels. It must be UTF-8 without characters that end
+// a line, control a terminal or change the direction of text, because names are written to
+// comments, lists and terminals.
 func CheckName(name string) error {
 	switch {
 	case len(name) > maxName:
@@ -261,8 +261,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// unprintable reports whether a character ends a line somewhere, controls a terminal, or
-// makes text read otherwise than it stands.
+// unprintable reports whether a character ends a line somewhere, controls a terminal, or makes
+// text read differently from its order in memory.
 func unprintable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
@@ -295,7 +295,7 @@ func Put(ctx context.Context, store content.Ingester, files []File) (ocispec.Des
 	return engine.Put(ctx, store, MediaType, buf.Bytes())
 }
 
-// Get returns the files in a blob written by Put, see Unpack.
+// Get returns the files in a blob written by Put. See Unpack.
 func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) ([]File, error) {
 	if desc.MediaType != MediaType {
 		return nil, fmt.Errorf("blob %s is %s, not %s", desc.Digest, desc.MediaType, MediaType)

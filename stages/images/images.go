@@ -82,14 +82,14 @@ type Location struct {
 	Length int `json:"length"`
 	// Parts is set if the reference is split over several fields.
 	Parts []Part `json:"parts,omitempty"`
-	// Never is the reason why the location must not be pinned (`pin: never`); "" if
-	// it may be.
+	// Never is the reason why the location must not be pinned (`pin: never`); "" if it may be
+	// pinned.
 	Never string `json:"never,omitempty"`
 	// KeepTag reports that pin must keep the tag as written. It is set everywhere
 	// except in the PodSpecs of Kubernetes' own workloads: operators, charts and
 	// admission webhooks read versions from tags.
 	KeepTag bool `json:"keepTag,omitempty"`
-	// NoTag reports that the reader of the location refuses a tag beside a digest.
+	// NoTag reports that the reader of the location rejects a tag together with a digest.
 	NoTag bool `json:"noTag,omitempty"`
 	// Alias is the position of the YAML alias through which this location reads the
 	// bytes at Offset. Pin replaces the alias if those bytes cannot be changed.
@@ -109,8 +109,8 @@ type Range struct {
 // Place returns the position of the reference as file:line:column.
 func (l Location) Place() string { return Place(l.File, l.Line, l.Column) }
 
-// Place formats a position for messages: file:line:column. A line or column of 0 is
-// left out, with everything after it.
+// Place formats a position for messages: file:line:column. A line or column of 0 is left out,
+// with what follows it.
 func Place(file string, line, column int) string {
 	switch {
 	case line == 0:
@@ -129,11 +129,10 @@ type Part struct {
 	Value   string `json:"value"`
 	Offset  int    `json:"offset"`
 	Length  int    `json:"length"`
-	// Role is what the field holds, and therefore what pin writes there: "registry",
-	// "repository" (host and path, or only the path if there is a registry part),
-	// "image" (last path element), "tag", "digest", "sha" (the hex of a sha256
-	// digest), "version" (tag or digest), "algorithm" (of the digest whose hex is the
-	// version).
+	// Role is what the field contains, and therefore what pin writes there: "registry",
+	// "repository" (host and path, or only the path if there is a registry part), "image" (last
+	// path element), "tag", "digest", "sha" (the hex of a sha256 digest), "version" (tag or
+	// digest), "algorithm" (of the digest whose hex is the version).
 	Role string `json:"role"`
 	// Alias and Shared have the same meaning as in Location.
 	Alias  *Range `json:"alias,omitempty"`
@@ -167,8 +166,8 @@ type Skipped struct {
 	File   string `json:"file"`
 	Line   int    `json:"line"` // 0 for the whole file
 	Reason string `json:"reason"`
-	// Invalid reports that the file does not parse. Package fails on it unless told
-	// to skip invalid files; images only reports it.
+	// Invalid reports that the file does not parse. Package fails on it unless invalid files are
+	// skipped; Images only reports it.
 	Invalid bool `json:"invalid,omitempty"`
 	Source
 }
@@ -181,9 +180,9 @@ type Object struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Namespace  string `json:"namespace,omitempty"`
-	Name       string `json:"name,omitempty"` // "" if generateName is used, or neither
-	// Hook is the list of Helm events that the object is a hook for (helm.sh/hook), or else
-	// of Argo CD's (argocd.argoproj.io/hook).
+	Name       string `json:"name,omitempty"` // "" if generateName is used, or there is neither
+	// Hook is the list of Helm events that the object is a hook for (helm.sh/hook), or, without
+	// it, of the events of Argo CD (argocd.argoproj.io/hook).
 	Hook string `json:"hook,omitempty"`
 }
 
@@ -209,8 +208,7 @@ type Credential struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
-	// Key is what people call the value: a key of a Secret or ConfigMap, or the name of a
-	// variable.
+	// Key names the value for people: a key of a Secret or ConfigMap, or the name of a variable.
 	Key string `json:"key"`
 	// What describes the credential: "a private key".
 	What string `json:"what"`
@@ -225,11 +223,11 @@ type Report struct {
 	Placeholders []Placeholder `json:"placeholders"`
 	Skipped      []Skipped     `json:"skipped"`
 	Objects      []Object      `json:"objects"`
-	// Excluded are references that the pipeline's configuration leaves out.
+	// Excluded are references that the configuration of the pipeline excludes.
 	Excluded []Reference `json:"excluded,omitempty"`
 	// Mentions are images that no object runs.
 	Mentions []Mention `json:"mentions,omitempty"`
-	// Credentials are those in plain text.
+	// Credentials are credentials in plain text.
 	Credentials []Credential `json:"credentials,omitempty"`
 }
 
@@ -243,17 +241,17 @@ type Image struct {
 	MediaType      string        `json:"mediaType"`
 	Size           int64         `json:"size"` // bytes of the manifest or index itself
 	Locations      []Location    `json:"locations"`
-	Manifests      []Manifest    `json:"manifests"` // for an index, its manifests in order, with those of nested indexes; else the manifest itself
+	Manifests      []Manifest    `json:"manifests"` // for an index, its manifests in order, including those of nested indexes; otherwise the manifest itself
 	Related        []Related     `json:"related"`   // sorted by (to, digest)
-	// Environments are those whose manifests name the image, sorted. They are known at
-	// the end of a run, where the pipeline has environments.
+	// Environments are the environments whose manifests name the image, sorted. They are known at
+	// the end of a run, if the pipeline has environments.
 	Environments []string `json:"environments,omitempty"`
-	// Platform is set if one manifest of an index was selected, or if From holds no
-	// other. Digest is then the digest of that manifest, IndexDigest that of the index.
+	// Platform is set if one manifest of an index was selected, or if From contains no other.
+	// Digest is then the digest of that manifest, and IndexDigest the digest of the index.
 	Platform    string        `json:"platform,omitempty"`
 	IndexDigest digest.Digest `json:"indexDigest,omitempty"`
-	// From is where an image that is not in a registry is read from; "" is the
-	// registry in its name. A path is relative to the working directory.
+	// From is the place that an image is read from if it is not in a registry; "" is the registry
+	// in its name. A path is relative to the working directory.
 	From local.Place `json:"from,omitempty"`
 }
 
@@ -288,15 +286,14 @@ const (
 	Referrer = "referrer"
 )
 
-// Related is a manifest published beside an image: a signature, an attestation or
-// an SBOM. An inline manifest that holds both provenance and an SBOM is listed once
-// for each kind.
+// Related is a manifest that was published with an image: a signature, an attestation or an SBOM.
+// An inline manifest that contains both provenance and an SBOM is listed once for each kind.
 type Related struct {
 	Kind         string        `json:"kind"` // signature|attestation|sbom|other
 	Via          string        `json:"via"`  // inline|tag|referrer
 	Digest       digest.Digest `json:"digest"`
 	Tag          string        `json:"tag,omitempty"` // sha256-<hex>.sig, if found by tag
-	To           digest.Digest `json:"to"`            // the image or platform manifest it is about
+	To           digest.Digest `json:"to"`            // the image or platform manifest that it is about
 	ArtifactType string        `json:"artifactType"`
 	MediaType    string        `json:"mediaType"`
 	Size         int64         `json:"size"`
@@ -305,8 +302,8 @@ type Related struct {
 // List is the result of resolve and of discover.
 type List struct {
 	Images []Image `json:"images"` // sorted by Source
-	// Unpinned are indirect references that stay as written, because their registry
-	// does not have them or because they must not be pinned.
+	// Unpinned are indirect references that stay as written, because their registry does not have
+	// them or because they must not be pinned.
 	Unpinned []Unpinned `json:"unpinned"`
 	// Unknown has one sentence for each image whose related manifests could not be
 	// listed.
@@ -351,19 +348,19 @@ type Edits struct {
 	Unpinned []Unpinned `json:"unpinned,omitempty"`
 }
 
-// MediaTypeMoved is of a Moved document: mirror → push.
+// MediaTypeMoved is the media type of a Moved document: mirror → push.
 const MediaTypeMoved = "application/vnd.tape.moved.v1+json"
 
-// Moved is what mirror did.
+// Moved describes what mirror did.
 type Moved struct {
 	transfer.Moved
 
-	// Empty: the destination had nothing, and so no tag.
+	// Empty reports that the destination contained nothing, and so had no tags.
 	Empty bool `json:"empty,omitempty"`
-	// Copied are the manifests of images, and those related to them, that the
-	// destination did not have. Sorted.
+	// Copied are the manifests of images, and those related to them, that the destination did not
+	// have, sorted.
 	Copied []digest.Digest `json:"copied"`
-	// Referrers are manifests with a subject of which it is not certain that the
-	// destination lists them. Sorted by subject and digest.
+	// Referrers are manifests with a subject that the destination might not list, sorted by
+	// subject and digest.
 	Referrers []transfer.Referrer `json:"referrers"`
 }

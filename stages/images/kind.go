@@ -22,9 +22,9 @@ const (
 	predicateType = "in-toto.io/predicate-type"
 )
 
-// words map parts of artifact types, media types and predicate types to a kind.
-// Notation, cosign, syft, BuildKit and the SBOM formats agree on nothing more. The
-// first match wins, so an in-toto statement that holds an SBOM is an SBOM.
+// words map parts of artifact types, media types and predicate types to a kind. Notation, cosign,
+// syft, BuildKit and the SBOM formats have nothing else in common. The first match wins, so an
+// in-toto statement that contains an SBOM is an SBOM.
 var words = []struct{ word, kind string }{
 	{"spdx", SBOM},
 	{"cyclonedx", SBOM},
@@ -56,8 +56,8 @@ func KindOf(mediaType string, annotations map[string]string) string {
 	return Other
 }
 
-// TellsKind reports whether a referrer's descriptor is enough to tell its kind.
-// Registries may leave out annotations, and some put the config's media type into
+// TellsKind reports whether the descriptor of a referrer is sufficient to determine its kind.
+// Registries may leave out annotations, and some put the media type of the config into
 // artifactType.
 func TellsKind(desc ocispec.Descriptor) bool {
 	if strings.HasPrefix(desc.ArtifactType, bundleType) {
@@ -86,8 +86,8 @@ func KindsOf(m ocispec.Manifest) []string {
 	return slices.Compact(out)
 }
 
-// InlineKindsOf returns the kinds of a manifest that is in the image's index, in the
-// place of an attestation: one that does not tell its kind is one.
+// InlineKindsOf returns the kinds of a manifest that is in the index of an image where
+// attestations are. If its kind is unknown, it is an attestation.
 func InlineKindsOf(m ocispec.Manifest) []string {
 	kinds := KindsOf(m)
 	for i, kind := range kinds {
@@ -98,7 +98,7 @@ func InlineKindsOf(m ocispec.Manifest) []string {
 	return kinds
 }
 
-// KindOfTag returns the kind of what cosign keeps under a tag, by the tag's suffix.
+// KindOfTag returns the kind of what cosign stores under a tag, by the suffix of the tag.
 func KindOfTag(tag string) string {
 	switch path.Ext(tag) {
 	case ".sig":

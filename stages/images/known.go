@@ -10,26 +10,26 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Known is what is known of images before a run, sorted by [Known.Add]. A run asks
-// no registry about them, and so many runs, of many applications, see one state of
-// the registries.
+// Known is what is known about images before a run, sorted by [Known.Add]. A run does not ask
+// registries about these images, so many runs, of many applications, see the same state of the
+// registries.
 type Known []Answer
 
-// Answer is what registries said of one reference.
+// Answer is what registries answered about one reference.
 type Answer struct {
 	// Name is the normalised reference, with the digest if it has one.
 	Name string `json:"name"`
-	// Platform is the one that was asked for, "" for all.
+	// Platform is the platform that was asked for; "" means all.
 	Platform string `json:"platform,omitempty"`
-	// Mode is what beside the image was looked for, in the words of discover.
+	// Mode is what was looked for in addition to the image, in the words of discover.
 	Mode string `json:"mode"`
-	// Image has neither Source nor Ref nor Locations, which are the application's.
+	// Image has neither Source nor Ref nor Locations, because these depend on the application.
 	Image *Image `json:"image,omitempty"`
-	// Warnings are those of resolving the reference.
+	// Warnings are the warnings of resolving the reference.
 	Warnings []string `json:"warnings,omitempty"`
 	// Unknown is the reason why the related manifests could not be listed.
 	Unknown string `json:"unknown,omitempty"`
-	// Absent is the reason why there is no such image, as far as its registry tells.
+	// Absent is the reason why the image does not exist, as far as its registry can tell.
 	Absent string `json:"absent,omitempty"`
 }
 
@@ -37,7 +37,7 @@ func (a Answer) compare(b Answer) int {
 	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Platform, b.Platform), strings.Compare(a.Mode, b.Mode))
 }
 
-// Add adds an answer, or replaces the one to the same question.
+// Add adds an answer, or replaces the answer to the same question.
 func (k Known) Add(a Answer) Known {
 	at, there := slices.BinarySearchFunc(k, a, Answer.compare)
 	if there {
@@ -47,7 +47,7 @@ func (k Known) Add(a Answer) Known {
 	return slices.Insert(k, at, a)
 }
 
-// Find returns the answer for a reference and a platform. Mode "" is any.
+// Find returns the answer for a reference and a platform. An empty mode matches any mode.
 func (k Known) Find(name, platform, mode string) (Answer, bool) {
 	want := Answer{Name: name, Platform: platform, Mode: mode}
 	at, there := slices.BinarySearchFunc(k, want, Answer.compare)
@@ -60,8 +60,7 @@ func (k Known) Find(name, platform, mode string) (Answer, bool) {
 	return Answer{}, false
 }
 
-// Of returns the answer for an image that was resolved, whatever platform it was asked
-// for.
+// Of returns the answer for a resolved image, whatever platform was asked for.
 func (k Known) Of(image Image, mode string) (Answer, bool) {
 	at, _ := slices.BinarySearchFunc(k, Answer{Name: image.Name}, Answer.compare)
 	for ; at < len(k) && k[at].Name == image.Name; at++ {
@@ -72,7 +71,7 @@ func (k Known) Of(image Image, mode string) (Answer, bool) {
 	return Answer{}, false
 }
 
-// Digest identifies what an artifact takes from an answer.
+// Digest identifies the parts of an answer that an artifact depends on.
 func (a Answer) Digest() digest.Digest {
 	h := digest.Canonical.Digester()
 	w := func(parts ...string) {

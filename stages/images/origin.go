@@ -16,8 +16,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// Origin is where an image is read from: the repository in its name, or a local
-// place that behaves like one.
+// Origin is where an image is read from: the repository in its name, or a local place that
+// behaves like a repository.
 type Origin interface {
 	layout.Repository
 	// Manifest reads a manifest or index by tag or digest.
@@ -30,12 +30,12 @@ type Origins struct {
 	Local    *local.Places // nil if all images are read from registries
 	// Check checks a file before images are read from it; nil checks nothing.
 	Check func(ctx context.Context, from local.Place) error
-	// Known is what need not be asked of registries.
+	// Known is what registries need not be asked.
 	Known Known
 }
 
-// Open opens the origin of the image with the given normalised name. From is the
-// local place that holds the image, or "" if it is in the registry of its name.
+// Open opens the origin of the image with the given normalised name. from is the local place that
+// contains the image, or "" if it is in the registry in its name.
 func (o Origins) Open(ctx context.Context, name string, from local.Place) (Origin, error) {
 	named, err := imageref.Parse(name)
 	switch {

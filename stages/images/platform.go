@@ -10,14 +10,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Platform is the one platform to take of images that have several.
+// Platform is the only platform to use of images that have several.
 type Platform struct {
 	text string
 	want ocispec.Platform
 }
 
-// platformForm is os/arch[/variant]: containerd's parser would take what is left out
-// from the machine that it runs on.
+// platformForm is os/arch[/variant]. The parser of containerd would take missing parts from the
+// machine that it runs on.
 var platformForm = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
 
 // ParsePlatform parses os/arch[/variant].
@@ -35,9 +35,8 @@ func ParsePlatform(text string) (*Platform, error) {
 // String returns the text that was parsed.
 func (p *Platform) String() string { return p.text }
 
-// Choose returns the child of an index for the platform: the one with the same variant,
-// else the one with the newest older variant, else nil. there are the platforms that
-// the index has.
+// Choose returns the child of an index for the platform: the one with the same variant, or else
+// the one with the newest older variant, or else nil. there lists the platforms in the index.
 func (p *Platform) Choose(children []ocispec.Descriptor) (best *ocispec.Descriptor, there []string) {
 	matcher := platforms.Only(p.want)
 	for _, c := range children {
@@ -56,8 +55,8 @@ func (p *Platform) Choose(children []ocispec.Descriptor) (best *ocispec.Descript
 	return best, there
 }
 
-// HasPlatform reports whether a child of an index is for a platform. Attestations are
-// for one that is unknown.
+// HasPlatform reports whether a child of an index is for a platform. The platform of attestations
+// is unknown.
 func HasPlatform(desc ocispec.Descriptor) bool {
 	return desc.Platform != nil && desc.Platform.OS != "unknown"
 }

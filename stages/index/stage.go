@@ -10,7 +10,7 @@
 //	facts/<source>  vcs.Facts
 //	→ root          the index
 //	→ tags          artifact.MediaTypeTags
-//	→ reason        MediaTypeReason: why git's version tags are not used
+//	→ reason        MediaTypeReason: why the version tags of git are not used
 //
 // The root does not depend on its tags. The stage is not cached.
 package index
@@ -30,8 +30,8 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// MediaTypeReason is the media type of a JSON string: the reason why git's version
-// tags are not used, or "".
+// MediaTypeReason is the media type of a JSON string: the reason why the version tags of git are
+// not used, or "".
 const MediaTypeReason = "application/vnd.tape.tag-reason.v1+json"
 
 //go:embed config.schema.json
@@ -39,16 +39,16 @@ var configSchema json.RawMessage
 
 // Config configures the stage.
 type Config struct {
-	// Repository is where the application is written to, without tag or digest.
+	// Repository is the repository of the application, without tag or digest.
 	Repository string `json:"repository"`
-	// Tags of the root; if empty, those of artifact.DefaultTags.
+	// Tags are the tags of the root; if empty, those of artifact.DefaultTags.
 	Tags []string `json:"tags,omitempty"`
 	// Created is the creation time in the artifact's annotations; zero means the time
 	// of the commit (see artifact.SourceDateEpoch).
 	Created time.Time `json:"created,omitzero"`
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name: "index",
@@ -132,8 +132,8 @@ func (s *Stage) tags(t *engine.Task, facts []vcs.Facts) []string {
 	return out
 }
 
-// distinct returns an error if another manifest of the application is to have one of
-// its tags: of two manifests pushed with one tag, only the last would keep it.
+// distinct returns an error if another manifest of the application gets one of the tags: of two
+// manifests pushed with the same tag, only the last would keep it.
 func (s *Stage) distinct(tags []string, list []images.Image) error {
 	taken := map[string]string{}
 	for _, image := range list {

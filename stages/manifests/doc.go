@@ -33,12 +33,11 @@
 //
 // # What Kubernetes does with it
 //
-// Of a key that stands twice, the last counts, as it does for all who take that;
-// kustomize and Flux refuse it, and kubectl where it asks the API server to: the
-// document has a dispute. Merge keys are applied. A key that is a mapping (a
-// template's {{x}}) and an anchor that holds itself are errors, as they are for
-// kubectl. Where kubectl, Argo CD and Flux do not read the same (a merge key behind
-// what it gives, two of them, << in quotes, !!binary, odd document markers), the
-// document has one as well, which is an error where a cluster may get it. The items
-// of any object are objects. limits.go bounds all that is read.
+// Of duplicate keys the last one is used, as by all readers that accept duplicates. kustomize and
+// Flux reject them, and so does kubectl if it asks the API server to; the document then has a
+// dispute. Merge keys are applied. A key that is a mapping (a template's {{x}}) and an anchor
+// that contains itself are errors, as for kubectl. A document also has a dispute where kubectl,
+// Argo CD and Flux read different things (a merge key after a key that it merges, two merge
+// keys, << in quotes, !!binary, unusual document markers). That is an error if the document may
+// be applied to a cluster. The items of any object are objects. limits.go limits what is read.
 package manifests

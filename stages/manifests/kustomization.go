@@ -4,9 +4,9 @@ package manifests
 
 import "strings"
 
-// Ingredients returns the names, as written, of the files that a kustomization uses as
-// patches and as contents of generated ConfigMaps and Secrets. They may look like objects
-// but are not: a patch describes changes to an object, and contents are read by programs.
+// Ingredients returns the names, as written, of the files that a kustomization uses as patches
+// and as contents of generated ConfigMaps and Secrets. They may look like objects, but a patch
+// only describes changes to an object, and contents are read by programs.
 func Ingredients(kustomization []byte) (patches, contents []string) {
 	docs, _ := Parse(Open("", kustomization).Text)
 	for i := range docs {

@@ -17,15 +17,15 @@ const (
 	MaxDocuments = 100_000
 	// MaxValues is the maximum number of maps, lists and scalars in a document.
 	MaxValues = 2_000_000
-	// MaxGrowth is the maximum factor by which aliases and merge keys may enlarge a
-	// document, including embedded documents: nine levels of nine aliases turn a kilobyte
-	// into a gigabyte. Growth up to FreeGrowth is always allowed.
+	// MaxGrowth is the maximum factor by which aliases and merge keys may enlarge a document,
+	// including embedded documents: nine levels of nine aliases turn a kilobyte into a gigabyte.
+	// Growth up to FreeGrowth is always allowed.
 	MaxGrowth  = 10
 	FreeGrowth = 100_000
-	// FreeApplicationGrowth is FreeGrowth of all documents of an application together.
+	// FreeApplicationGrowth is like FreeGrowth, but for all documents of an application together.
 	FreeApplicationGrowth = 1_000_000
 )
 
-// charge returns the share of a scalar in the growth. It depends on the length, because a
-// long scalar may contain a document, which is parsed wherever the scalar is used.
+// charge returns how much a scalar adds to the growth. It depends on the length, because a long
+// scalar may contain a document, which is parsed wherever the scalar is used.
 func charge(scalar string) int { return 1 + len(scalar)/16 }

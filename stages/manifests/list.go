@@ -33,7 +33,7 @@ func parseList(t *Text) (Document, bool) {
 			out.keys[i] += int32(list.end - list.start)
 		}
 	}
-	line := 1 + strings.Count(t.String[:list.start], "\n") // of the first item, or of what comes before it
+	line := 1 + strings.Count(t.String[:list.start], "\n") // line of the first item, or of what precedes it
 	if out.dispute != nil && out.dispute.Line >= line {
 		out.dispute.Line += strings.Count(t.String[list.start:list.end], "\n")
 	}

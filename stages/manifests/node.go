@@ -2,7 +2,7 @@
 
 package manifests
 
-// Kind of a node.
+// Kind is the kind of a node.
 type Kind uint8
 
 // The kinds.
@@ -12,7 +12,7 @@ const (
 	List
 )
 
-// Type of a scalar.
+// Type is the type of a scalar.
 type Type uint8
 
 // The types. Numbers, booleans and all remaining types of YAML are Other. The value of
@@ -34,14 +34,14 @@ type Node struct {
 	repeated bool // of a map: it has a duplicate key
 	style    style
 	at       int32 // offset in the document's text, including anchor and tag
-	// alias is the position, from 1, of the alias through which the node was read; 0 if
-	// it was not, or if the alias is for a node that contains this one.
+	// alias is the position, plus 1, of the alias through which the node was read; 0 if there was
+	// none, or if the alias is for a node that contains this one.
 	alias int32
-	// Value is the unquoted value of a scalar; for a number its text.
+	// Value is the unquoted value of a scalar, or the text of a number.
 	Value string
-	// Fields are those of a map, in order and without duplicates.
+	// Fields are the fields of a map, in order and without duplicates.
 	Fields []Field
-	// Items are those of a list.
+	// Items are the items of a list.
 	Items []Node
 }
 
@@ -51,7 +51,7 @@ type Field struct {
 	Value Node
 }
 
-// Get returns the value of a key, nil if the node is not a map or does not have the key.
+// Get returns the value of a key, or nil if the node is not a map or does not have the key.
 func (n *Node) Get(key string) *Node {
 	if n == nil {
 		return nil
@@ -64,7 +64,7 @@ func (n *Node) Get(key string) *Node {
 	return nil
 }
 
-// Text returns the value of a string, "" if the node is not one.
+// Text returns the value of a string, or "" if the node is not a string.
 func (n *Node) Text() string {
 	if n == nil || n.Kind != Scalar || n.Type != String {
 		return ""

@@ -14,10 +14,10 @@ import (
 // Object is a Kubernetes object in a document.
 type Object struct {
 	*Node
-	above string // pointer to what it stands in: items of a list share it
-	item  int32  // of that one's items, counted from 1; 0: above leads to the object
-	// APIVersion and Kind are derived from the list for an item of a typed list
-	// (ConfigMapList) that has none.
+	above string // pointer to the object or list that contains it, which all items of a list share
+	item  int32  // number of the item in that list, from 1; 0 if above is the pointer of the object itself
+	// APIVersion and Kind are derived from the list if an item of a typed list (ConfigMapList)
+	// does not have them.
 	APIVersion, Kind string
 	Namespace, Name  string
 	// Generated is metadata.generateName.
@@ -55,8 +55,8 @@ func (d *Document) Written() int { return len(d.text.String) }
 // expanded; every value counts as at least sixteen.
 func (d *Document) Grown() int { return 16 * d.cost }
 
-// Added returns how many values aliases and merge keys add to what is written; a long
-// text counts as several.
+// Added returns how many values aliases and merge keys add to those that are written. A long text
+// counts as several values.
 func (d *Document) Added() int { return d.grown }
 
 // Offset returns the offset of the node in the file.
@@ -78,8 +78,8 @@ func (d *Document) Alias(n *Node) (Span, bool) {
 	return span, span.Exact
 }
 
-// Uses returns the number of keys and values in the document that have the text of a scalar:
-// more than one if aliases or merge keys repeat it. It is not safe for concurrent use.
+// Uses returns the number of keys and values in the document that share the text of a scalar. It
+// is more than one if aliases or merge keys repeat the text. It is not safe for concurrent use.
 func (d *Document) Uses(n *Node) int {
 	if !d.aliased {
 		return 1
@@ -121,14 +121,13 @@ func (d *Document) Dispute() error {
 	return d.dispute
 }
 
-// Disputed reports whether readers of YAML disagree about the content of any document.
-// Readers that reject it are ignored.
+// Disputed reports whether readers of YAML disagree about the content of any document. It ignores
+// readers that reject the document.
 func (d *Document) Disputed() bool { return d.dispute != nil && !d.dispute.repeats }
 
-// Objects returns the Kubernetes objects in the document. The items of any object are
-// objects, however deep: kubectl asks only whether there are items. Null items are
-// left out. Where the document is not a Kubernetes object and has none in it,
-// reason says what it is instead.
+// Objects returns the Kubernetes objects in the document. The items of any object are objects,
+// however deep, because kubectl only checks whether there are items. Null items are left out. If
+// the document is not a Kubernetes object and contains none, reason says what it is instead.
 func (d *Document) Objects() (objects []Object, reason string) {
 	apiVersion, kind := d.Root.Get("apiVersion").Text(), d.Root.Get("kind").Text()
 	switch tool := consumer(apiVersion, kind); {
@@ -153,14 +152,14 @@ func (d *Document) Objects() (objects []Object, reason string) {
 
 const notAnObject = "not a Kubernetes object"
 
-// Unversioned returns the document as an object, if nothing but apiVersion is missing:
-// kubectl can be told to take that.
+// Unversioned returns the document as an object if only apiVersion is missing, which kubectl can
+// be told to accept.
 func (d *Document) Unversioned() (Object, bool) {
 	o := object(&d.Root, "", "", "")
 	return o, o.Kind != "" && o.APIVersion == ""
 }
 
-// ReadBy returns the reason why a document that a tool reads is not an object.
+// ReadBy returns the reason why a document that a tool reads is not a Kubernetes object.
 func ReadBy(tool string) string { return "read by " + tool + ", not by a cluster" }
 
 // Inner returns the objects in a document that is not an object but a map or list of
@@ -208,7 +207,8 @@ func UnescapePointer(element string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(element, "~1", "/"), "~0", "~")
 }
 
-// Nested returns the node as an object, if it is one: has apiVersion and kind.
+// Nested returns the node as an object. It returns false if the node has no apiVersion or no
+// kind.
 func Nested(n *Node, pointer string) (Object, bool) {
 	o := object(n, pointer, "", "")
 	o.Nested = true
@@ -223,7 +223,7 @@ func appendObjects(out []Object, n *Node, above string, item int32, apiVersion, 
 	if items == nil || items.Kind != List {
 		nothing := isList && (element == "" && o.Group() == "" || items != nil && items.Type == Null && above == "" && item == 0)
 		if nothing {
-			return out // a list of nothing
+			return out // an empty list
 		}
 		return append(out, o)
 	}
@@ -244,17 +244,16 @@ func appendObjects(out []Object, n *Node, above string, item int32, apiVersion, 
 }
 
 // isObject reports whether a node is an object in any list: it has a kind, or items that are
-// objects, which kubectl applies even if the node says Kind.
+// objects. kubectl applies such items even if the node itself has no kind.
 func (n *Node) isObject() bool {
 	return n.Get("kind").Text() != "" || slices.ContainsFunc(n.Get("items").items(), func(item Node) bool { return item.isObject() })
 }
 
-// Unfolded reports whether an item of the object is an object of its own, which
-// [Document.Objects] gives beside this one.
+// Unfolded reports whether an item of the object is itself an object, which [Document.Objects]
+// returns in addition to this one.
 func (o *Object) Unfolded(item *Node) bool { return item.isObject() }
 
-// object reads who an object is; apiVersion and kind are what it is where it
-// does not say.
+// object returns a node as an object. apiVersion and kind apply if the node does not have them.
 func object(n *Node, pointer, apiVersion, kind string) Object {
 	metadata := n.Get("metadata")
 	return Object{
@@ -263,16 +262,16 @@ func object(n *Node, pointer, apiVersion, kind string) Object {
 	}
 }
 
-// consumer returns the name of the tool that reads a document which looks like an object but
-// which no API server accepts, or "".
+// consumer returns the name of the tool that reads a document that looks like an object but that
+// no API server accepts, or "".
 func consumer(apiVersion, kind string) string {
 	group, _, grouped := strings.Cut(apiVersion, "/")
 	switch {
 	case !grouped && apiVersion == "v1" && kind == "Config":
 		return "kubectl"
 	case !grouped && apiVersion != "v1":
-		// The core group has no other version. Talos, openshift-install and others
-		// write versions of their own without a group.
+		// The core group has no other version. Talos, openshift-install and others write their
+		// own versions without a group.
 		return "the tool that it configures"
 	case !grouped:
 		return ""
@@ -289,7 +288,8 @@ func consumer(apiVersion, kind string) string {
 	return t.name
 }
 
-// tool reads files that look like objects of a group; nil kinds are all of the group.
+// tool is a program that reads files that look like objects of a group; nil kinds mean all kinds
+// of the group.
 type tool struct {
 	name  string
 	kinds []string

@@ -22,14 +22,14 @@ type Document struct {
 	Root Node
 	text *Text // from which it was parsed
 
-	aliased bool          // there is an alias in it
-	keys    []int32       // where the keys begin that have an anchor or are an alias
-	uses    map[int32]int // of scalars, by where they begin; nil: not counted yet
-	// dispute is what readers of YAML read in different ways; nil: nothing.
+	aliased bool          // it contains an alias
+	keys    []int32       // offsets of the keys that have an anchor or are an alias
+	uses    map[int32]int // of scalars, by offset; nil if not counted yet
+	// dispute is what readers of YAML read in different ways; nil if there is nothing.
 	dispute *ParseError
 	cost    int // see charge
-	grown   int // of that, what its aliases stand for
-	written int // and what is written
+	grown   int // the part of cost that aliases add
+	written int // the part of cost that is written
 }
 
 // ParseError is the error for text that is neither YAML nor JSON, or that Kubernetes would
@@ -39,11 +39,11 @@ type ParseError struct {
 	Reason string
 	limit  bool
 	syntax bool // found by the YAML parser, whose lines are not exact
-	// repeats: it is of a key that stands twice, of which no reader takes the first.
+	// repeats reports that the error is about a duplicate key, of which no reader uses the first.
 	repeats bool
 }
 
-// graver returns the more serious of two disputes, of which before was found first.
+// graver returns the more serious of two disputes; before was found first.
 func graver(before, e *ParseError) *ParseError {
 	if before == nil || before.repeats && !e.repeats {
 		return e
@@ -102,17 +102,17 @@ func Parse(t *Text) ([]Document, error) {
 	if e, ok := errors.AsType[*ParseError](err); ok && e.syntax {
 		e.locate(t.String)
 		if at := conflict.FindStringIndex(t.String); at != nil {
-			e.Line, e.Reason = 1+strings.Count(t.String[:at[0]], "\n"), "a conflict of a merge is not resolved here (<<<<<<<)"
+			e.Line, e.Reason = 1+strings.Count(t.String[:at[0]], "\n"), "a merge conflict is not resolved here (<<<<<<<)"
 		}
 	}
 	return docs, err
 }
 
-// conflict matches the marker that git writes where a conflict begins.
+// conflict matches the marker that git writes at the beginning of a conflict.
 var conflict = regexp.MustCompile(`(?m)^<{7} `)
 
-// Try is Parse for a text that need not be YAML: it does not search for the line of a
-// syntax error, which takes many times as long.
+// Try is like Parse, but for text that need not be YAML. It does not search for the line of a
+// syntax error, which takes much longer than parsing.
 func Try(t *Text) ([]Document, error) {
 	if err := checkLines(t.String); err != nil {
 		return nil, err
@@ -131,9 +131,9 @@ func Try(t *Text) ([]Document, error) {
 	return parseYAML(t)
 }
 
-// checkLines rejects lines that separate documents for some readers but not for others.
-// kubectl and kustomize split lines before they parse: dashes followed by any Unicode space
-// are a marker to them, and dashes after a byte order mark are not.
+// checkLines rejects lines that some readers take for document markers and others do not. kubectl
+// and kustomize split lines before they parse: dashes followed by any Unicode space are a marker
+// to them, and dashes after a byte order mark are not.
 func checkLines(s string) *ParseError {
 	for line := 1; s != ""; line++ {
 		text, rest, _ := strings.Cut(s, "\n")
@@ -205,8 +205,8 @@ var (
 	tooMuchGrowth    = fmt.Sprintf("aliases and merge keys expand the document to more than %d times what is written", MaxGrowth)
 )
 
-// checkValues bounds the values of a YAML text before it is parsed, as the
-// parser's own tree of them is large.
+// checkValues limits the values of a YAML text before it is parsed, because the parser's own tree
+// of them is large.
 func checkValues(s string) *ParseError {
 	left := MaxValues
 	for i := range len(s) {
@@ -219,13 +219,13 @@ func checkValues(s string) *ParseError {
 	return nil
 }
 
-// checkComments bounds comments before they are parsed, as the parser holds each several
-// times. Lines that begin with # and are in a scalar instead are bounded as that is.
+// checkComments limits comments before they are parsed, because the parser keeps each several
+// times. Lines that begin with # but are part of a scalar are limited like the scalar.
 func checkComments(s string) *ParseError {
 	if len(s) <= MaxComment {
 		return nil
 	}
-	size := 0 // of the comments since the last line without one
+	size := 0 // size of the comments since the last line without one
 	for line := 1; s != ""; line++ {
 		length := nextLine(s)
 		switch text := strings.TrimLeft(s[:length], " \t"); {
@@ -246,11 +246,10 @@ func checkComments(s string) *ParseError {
 	return nil
 }
 
-// comment matches the beginning of a comment behind something else.
+// comment matches the beginning of a comment after something else.
 var comment = regexp.MustCompile(`[ \t]#`)
 
-// beginsValue reports whether a value may follow a character: every value has such a character
-// before it.
+// beginsValue reports whether a value may follow c. Every value has such a character before it.
 func beginsValue(c byte) bool {
 	switch c {
 	case '\n', '\r', ',', ':', '[', '{', '-', '?':
@@ -259,7 +258,8 @@ func beginsValue(c byte) bool {
 	return false
 }
 
-// Values returns how many values the text has at most, documents in its strings included.
+// Values returns an upper limit for the number of values in the text, including documents in its
+// strings.
 func (t *Text) Values() int {
 	n := 0
 	for i := range len(t.String) {
@@ -281,9 +281,9 @@ func (e *ParseError) locate(text string) {
 	if len(text) > searchedError {
 		return
 	}
-	// The parser reports the line where the construct began, or the one before. As it
-	// reads from left to right, the line at fault is the last line of the shortest prefix
-	// that gives the same error.
+	// The parser reports the line where the construct began, or the line before it. It reads from
+	// beginning to end, so the faulty line is the last line of the shortest prefix that gives the
+	// same error.
 	lines := strings.SplitAfter(text, "\n")
 	n := sort.Search(len(lines), func(n int) bool {
 		err := parseNothing(strings.Join(lines[:n+1], ""))
@@ -294,7 +294,7 @@ func (e *ParseError) locate(text string) {
 	}
 }
 
-// parseNothing parses text and only returns the error.
+// parseNothing parses text and returns only the error.
 func parseNothing(text string) (e *ParseError) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -488,7 +488,7 @@ func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 		return false, &ParseError{Line: n.Line, Reason: "a key is !!binary: some readers of YAML decode that, and others do not"}
 	case plainMerge:
 	case tag == "!!merge" && k.Value != "<<":
-		// An error in any map: what is merged may make it an object.
+		// This is an error in any map, because what is merged may make it an object.
 		return false, &ParseError{Line: n.Line, Reason: fmt.Sprintf("the key %q has the tag !!merge: some readers of YAML merge what it is given, and others do not", k.Value)}
 	case k.Value == "<<":
 		c.disputed(n, quotedMerge)
@@ -501,8 +501,8 @@ func (c *converter) key(n *yaml.Node, k Node) (isMerge bool, err error) {
 const quotedMerge = "a key is << in quotes, or with a tag or an anchor: readers of YAML disagree on whether that is a merge key"
 
 // merge adds the fields of the maps that are the value of a merge key; the first map takes
-// precedence. A key written after the merge key replaces a merged one. Readers disagree on
-// a key written before it, which is a dispute.
+// precedence. A key written after the merge key replaces a merged one. Readers disagree on a key
+// written before it, so that is a dispute.
 func (c *converter) merge(key *yaml.Node, value Node, fields []Field, index *keys, merged keys) ([]Field, error) {
 	maps := []Node{value}
 	if value.Kind == List {
@@ -670,9 +670,9 @@ type jsonParser struct {
 	skip    int // offset in text at which dec begins
 	dec     *json.Decoder
 	values  int         // number of values in the document
-	dispute *ParseError // the most serious so far
-	// Fields and items of the open maps and lists, the innermost last, so that each is
-	// allocated once with its final size.
+	dispute *ParseError // the most serious one so far
+	// Fields and items of the open maps and lists, innermost last. Collecting them here allows
+	// allocating each map and list once, with its final size.
 	openFields []Field
 	openItems  []Node
 }
@@ -791,7 +791,7 @@ func (p *jsonParser) error(err error) *ParseError {
 	return &ParseError{Line: p.line(p.skip + at), Reason: err.Error()}
 }
 
-// exceeds returns the error for a limit, which YAML has too.
+// exceeds returns the error for exceeding a limit, which YAML has too.
 func (p *jsonParser) exceeds(limit string) *ParseError {
 	return &ParseError{Line: p.line(p.skip + int(p.dec.InputOffset())), Reason: limit, limit: true}
 }

@@ -138,7 +138,7 @@ func TestParseError(t *testing.T) {
 		{"a marker to kubectl alone, with a comment", "~\n---\v# c\n{\"a\":1}\n", "a space that YAML does not allow follows ---", 2},
 		{"binary key", "a:\n- !!binary aW1hZ2U=: x\n", "a key is !!binary", 2},
 		{"merge key of another name", "a: 1\n!!merge b: {kind: A}\n", `the key "b" has the tag !!merge`, 2},
-		{"conflict of a merge", "a: 1\nb:\n<<<<<<< HEAD\n  c: 1\n=======\n  c: 2\n>>>>>>> other\n", "a conflict of a merge is not resolved here", 3},
+		{"conflict of a merge", "a: 1\nb:\n<<<<<<< HEAD\n  c: 1\n=======\n  c: 2\n>>>>>>> other\n", "a merge conflict is not resolved here", 3},
 		{"JSON without end", "{\"a\": 1,\n\"b\": [1, 2\n", "did not find expected ',' or ']'", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// style is how a scalar is written.
+// style is the way in which a scalar is written.
 type style uint8
 
 const (
@@ -63,7 +63,7 @@ func skipProperties(s string, i int) (int, bool) {
 		switch s[i] {
 		case '#':
 			i += nextLine(s[i:])
-		case '&': // any other character ends the name for the parser
+		case '&': // to the parser, any other character ends the name
 			for i++; i < len(s) && isName(s[i]); {
 				i++
 			}
@@ -183,7 +183,7 @@ func unit(value, raw string, s style) (from, to int) {
 	case value[0] == raw[0]:
 		return 1, 1
 	case s == double && strings.HasPrefix(value, "\ufffd"):
-		// encoding/json replaces every byte that is not UTF-8 with this.
+		// encoding/json replaces each byte that is not UTF-8 by this character.
 		if r, n := utf8.DecodeRuneInString(raw); r == utf8.RuneError && n == 1 {
 			return len("\ufffd"), 1
 		}
@@ -191,13 +191,13 @@ func unit(value, raw string, s style) (from, to int) {
 	return 0, 0
 }
 
-// escapes are the texts of escapes of one character.
+// escapes maps the characters of escapes to their texts.
 var escapes = map[byte]string{
 	'0': "\x00", 'a': "\a", 'b': "\b", 't': "\t", '\t': "\t", 'n': "\n", 'v': "\v", 'f': "\f", 'r': "\r", 'e': "\x1b",
 	' ': " ", '"': `"`, '\'': "'", '/': "/", '\\': `\`, 'N': "\u0085", '_': "\u00a0", 'L': "\u2028", 'P': "\u2029",
 }
 
-// hexDigits are how many hexadecimal digits follow the character of an escape.
+// hexDigits is the number of hexadecimal digits that follow the character of an escape.
 var hexDigits = map[byte]int{'x': 2, 'u': 4, 'U': 8}
 
 // unescape returns the text of an escape in YAML or JSON, and the length of the escape.

@@ -13,7 +13,7 @@ import (
 
 // Text is decoded text that can map its bytes to positions in the file.
 type Text struct {
-	// String is the text itself, UTF-8.
+	// String is the text itself, in UTF-8.
 	String string
 
 	// outer is the text that contains this one; nil if that is the file.
@@ -24,7 +24,7 @@ type Text struct {
 	runs []run // sorted by at, if kind is mapped
 }
 
-// mapping is how the bytes of a Text relate to those of the outer text.
+// mapping describes how the bytes of a Text relate to those of the outer text.
 type mapping uint8
 
 const (
@@ -136,7 +136,7 @@ type wide interface {
 }
 
 // byteOrder returns the byte order of UTF-16, nil for UTF-8, and the length of the byte order
-// mark. Like for YAML parsers, a file is only UTF-16 if it has a byte order mark.
+// mark. As for YAML parsers, a file is only UTF-16 if it has a byte order mark.
 func byteOrder(data []byte) (order wide, skip int) {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")):
@@ -180,7 +180,7 @@ func (f *File) Dispute() error {
 	for _, found := range []string{"\r\n", "\n---"} {
 		if at := bytes.Index(f.Data, []byte(found)); at >= 0 {
 			line, _ := f.Positions().At(at)
-			return &ParseError{Line: line, Reason: "the bytes of its UTF-16 hold a line break or a document marker of UTF-8, which kubectl and kustomize take for one"}
+			return &ParseError{Line: line, Reason: "its bytes in UTF-16 contain a line break or a document marker in UTF-8, which kubectl and kustomize take for one"}
 		}
 	}
 	return nil

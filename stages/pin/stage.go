@@ -60,7 +60,7 @@ type Config struct {
 	Repository string `json:"repository"`
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "pin",

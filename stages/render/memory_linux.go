@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// memoryFS is the file system in memory that every user may write to.
+	// memoryFS is an in-memory file system that every user may write to.
 	memoryFS     = "/dev/shm"
 	memoryPrefix = "tape-render-"
 	// memoryMost is the size of the largest source to write there, in bytes. Containers
@@ -20,8 +20,8 @@ const (
 	memoryMost = 16 << 20
 )
 
-// inMemory makes a folder in memory for size bytes. It returns nil if there is not enough
-// room, or if $TMPDIR says where to put temporary files.
+// inMemory makes a folder in memory for size bytes. It returns nil if there is not enough space,
+// or if $TMPDIR determines where temporary files go.
 func inMemory(size int64) *temporary.Folder {
 	var stat unix.Statfs_t
 	if os.Getenv("TMPDIR") != "" || size > memoryMost || unix.Statfs(memoryFS, &stat) != nil ||

@@ -19,15 +19,15 @@ import (
 // room is the folder that an interpreter works in.
 type room struct {
 	dir string
-	// memory is a second folder, in memory, for the source: writing hundreds of small
-	// files to a disk takes longer than Helm takes to render them. It may be nil.
+	// memory is a second folder for the source, in memory: writing hundreds of small files to a
+	// disk takes longer than Helm takes to render them. It may be nil.
 	memory  *temporary.Folder
 	source  string // folder with the source, read-only
 	scratch string // empty folder
 }
 
-// layOut makes a room and writes the source to it. If tempDir is "", newDir makes the
-// folder, and the source is in memory if possible. On error it removes everything.
+// layOut makes a room and writes the source to it. If tempDir is "", newDir makes the folder, and
+// the source is in memory if possible. On error it removes everything.
 func layOut(ctx context.Context, tempDir string, newDir func() (string, error), source []files.File) (r room, err error) {
 	if tempDir != "" || newDir == nil {
 		newDir = func() (string, error) { return os.MkdirTemp(tempDir, "tape-render-*") }
@@ -48,7 +48,7 @@ func layOut(ctx context.Context, tempDir string, newDir func() (string, error), 
 	if r.memory != nil && err == nil {
 		onDisk := r.source
 		r.source = filepath.Join(r.memory.Dir(), "source")
-		if err = r.fill(ctx, source); errors.Is(err, syscall.ENOSPC) { // other processes have used up the memory
+		if err = r.fill(ctx, source); errors.Is(err, syscall.ENOSPC) { // other processes used up the memory
 			r.source, err = onDisk, r.leaveMemory()
 		}
 	}

@@ -40,16 +40,16 @@ var configSchema json.RawMessage
 
 // Config configures the stage.
 type Config struct {
-	// Folder is the folder of the manifests; "" is the top.
+	// Folder is the folder of the manifests, or "" for the top.
 	Folder string `json:"folder,omitempty"`
 	// Deterministic renders twice and fails if the results differ.
 	Deterministic bool `json:"deterministic,omitempty"`
-	// Lock lists what may be fetched. If nil, there is no lock, and no warning names
-	// a material that is missing from it.
+	// Lock lists what may be fetched. If it is nil, there is no lock, and materials that are
+	// missing from it cause no warning.
 	Lock *Lock `json:"lock,omitempty"`
 }
 
-// Lock holds the digests of the materials that a render may fetch.
+// Lock contains the digests of the materials that a render may fetch.
 type Lock struct {
 	Materials []interpreter.Material `json:"materials"`
 	// Required makes fetching anything that is not in the lock an error.
@@ -64,15 +64,15 @@ type Options struct {
 	// LookupEnv returns the environment variables that interpreters ask for; nil means
 	// os.LookupEnv.
 	LookupEnv func(string) (string, bool)
-	// TempDir is where the source is written for the interpreter; "" means in memory if
-	// there is room, else the system's temporary folder.
+	// TempDir is the folder that the source is written to for the interpreter. If empty, the
+	// source is in memory if there is enough, or else in the system's temporary folder.
 	TempDir string
-	// NewDir makes the working folder if TempDir is ""; nil means in the system's
-	// temporary folder. The stage removes the folder unless the process is killed.
+	// NewDir makes the working folder if TempDir is empty; if nil, it is made in the system's
+	// temporary folder. The stage removes the folder, unless the process is killed.
 	NewDir func() (string, error)
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind(o Options) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "render",
@@ -105,12 +105,12 @@ func New(config Config, o Options) (*Stage, error) {
 		lock := *config.Lock
 		lock.Materials = slices.Clone(lock.Materials)
 		slices.SortFunc(lock.Materials, byURI)
-		config.Lock = &lock // sorted, so that it has one key
+		config.Lock = &lock // sorted, so that equal locks have the same key
 	}
 	return &Stage{config: config, o: o}, nil
 }
 
-// Key covers the configuration. Everything else that matters (the interpreter's
+// Key covers the configuration. Everything else that affects the result (the interpreter's
 // checksum, options, variables and files) is in the inputs.
 func (s *Stage) Key(context.Context, *engine.Task) (digest.Digest, error) {
 	key, err := engine.MarshalJSON(struct {
@@ -294,8 +294,8 @@ func (s *Stage) render(ctx context.Context, i rendering.Interpreter, request ren
 	return resp, nil
 }
 
-// call passes the source to the interpreter: in memory if the interpreter supports that,
-// else as a folder that is removed afterwards.
+// call passes the source to the interpreter, either in memory if the interpreter supports that,
+// or as a folder that is removed afterwards.
 func (s *Stage) call(ctx context.Context, i rendering.Interpreter, req *interpreter.RenderRequest, source []files.File) (resp *interpreter.RenderResponse, err error) {
 	if m, ok := i.(rendering.FromMemory); ok {
 		in := make([]interpreter.File, len(source))
@@ -358,8 +358,8 @@ func byURI(a, b interpreter.Material) int {
 	return cmp.Or(strings.Compare(a.URI, b.URI), strings.Compare(a.Digest, b.Digest))
 }
 
-// same returns an error that names the files and lines where two renderings differ. It
-// does not show the lines, which may be generated secrets.
+// same returns an error that names the files and lines that differ between two renderings. It
+// does not show the lines, because they may be generated secrets.
 func same(first, second []interpreter.File) error {
 	const most = 10
 	one, two := byPath(first), byPath(second)

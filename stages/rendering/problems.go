@@ -16,7 +16,7 @@ type ProblemError struct {
 	Diagnostics []interpreter.Diagnostic // of severity Error, at least one
 }
 
-// Error returns one line for each mistake, which begins with its position.
+// Error returns one line for each mistake, beginning with its position.
 func (e *ProblemError) Error() string {
 	lines := make([]string, len(e.Diagnostics))
 	for i, d := range e.Diagnostics {
@@ -46,7 +46,7 @@ func Placed(err error) bool {
 	return ok && !slices.ContainsFunc(e.Diagnostics, func(d interpreter.Diagnostic) bool { return d.File == "" || d.File == "." })
 }
 
-// Text formats a diagnostic for people: file:line:column, summary, and the detail,
+// Text formats a diagnostic for people: file:line:column, the summary and the detail, which is
 // indented if it has several lines. A diagnostic about the whole source has no position.
 func Text(d interpreter.Diagnostic) string {
 	var b strings.Builder

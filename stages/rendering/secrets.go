@@ -22,14 +22,14 @@ import (
 // credentials and queries of URLs.
 type Redactor struct{ secrets *strings.Replacer }
 
-// shortest is the minimum length of a part of an option that is redacted by itself:
+// shortest is the minimum length of a part of an option that is redacted by itself, because
 // redacting every 3 or true would make messages unreadable.
 const shortest = 6
 
-// Secrets returns a Redactor for everything in options that is not in shown, which holds
-// the public options. Of an assignment (key=value) it redacts the whole, the value, and
-// the parts of a value that has several. Of an object it also redacts names and numbers,
-// unless they are short. It also redacts the texts in more, such as those of [Variables].
+// Secrets returns a Redactor for everything in options that is not in shown, which contains the
+// public options. In an assignment (key=value), it redacts the assignment, the value, and the
+// parts of a value that has several. In an object, it also redacts names and numbers, unless they
+// are short. It also redacts the texts in more, such as those of [Variables].
 func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 	var all, told any
 	if err := errors.Join(unmarshal(options, &all), unmarshal(shown, &told)); err != nil {
@@ -73,8 +73,8 @@ func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 				compare(v, m[name])
 			}
 		case []any:
-			// Items that are left out move those after them, so a list that is not
-			// shown completely is taken to be secret.
+			// A missing item shifts the items after it, so a list that is not shown completely
+			// counts as secret.
 			list, _ := told.([]any)
 			for n, v := range all {
 				if n < len(list) && len(list) == len(all) {
@@ -91,15 +91,15 @@ func Secrets(options, shown json.RawMessage, more ...string) (Redactor, error) {
 	}
 	var pairs []string
 	for _, s := range slices.SortedFunc(maps.Keys(found), func(a, b string) int {
-		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // a text precedes its own parts
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b)) // a text comes before its own parts
 	}) {
 		pairs = append(pairs, s, "(secret)")
 	}
 	return Redactor{strings.NewReplacer(pairs...)}, nil
 }
 
-// Variables returns the values of the named environment variables that must be redacted.
-// It leaves out short values and paths of files.
+// Variables returns the values of the named environment variables that must be redacted. It
+// leaves out short values and file paths.
 func Variables(lookup func(string) (string, bool), names []string) []string {
 	var out []string
 	for _, name := range names {
@@ -125,7 +125,7 @@ func unmarshal(data json.RawMessage, v any) error {
 	return nil
 }
 
-// text returns s without secrets.
+// text returns s without its secrets.
 func (r Redactor) text(s string) string {
 	if r.secrets != nil {
 		s = r.secrets.Replace(s)
@@ -133,9 +133,10 @@ func (r Redactor) text(s string) string {
 	return vcs.CleanText(s)
 }
 
-// Error returns err unchanged if it has no secrets, else an error with the redacted
-// text. The diagnostics of a *[ProblemError] are redacted one by one.
+// Error returns err unchanged if it contains no secrets, or an error with the redacted text. The
+// diagnostics of a *[ProblemError] are redacted one by one.
 func (r Redactor) Error(err error) error {
+	// an error that wraps it contains more text, which is redacted as a whole
 	//nolint:errorlint // an error that wraps it has more text, which is redacted as a whole
 	if problem, ok := err.(*ProblemError); ok {
 		told := make([]interpreter.Diagnostic, len(problem.Diagnostics))
@@ -150,14 +151,14 @@ func (r Redactor) Error(err error) error {
 	return err
 }
 
-// Diagnostic returns d without secrets.
+// Diagnostic returns d without its secrets.
 func (r Redactor) Diagnostic(d interpreter.Diagnostic) interpreter.Diagnostic {
 	d.Summary, d.Detail, d.File = r.text(d.Summary), r.text(d.Detail), r.text(d.File)
 	return d
 }
 
-// PublicURI removes from a URI what may be secret: user and password, except for the
-// user git, and the query and fragment, which may hold tokens and signatures.
+// PublicURI removes the parts of a URI that may be secret: user and password, except for the user
+// git, and the query and the fragment, which may contain tokens and signatures.
 func PublicURI(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.Host == "" {

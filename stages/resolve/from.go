@@ -27,7 +27,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// From maps references to the local places that hold their images.
+// From maps references to the local places that contain their images.
 type From struct {
 	references map[string]local.Place // by normalised name
 	patterns   []string               // longest first
@@ -61,9 +61,8 @@ func NewFrom(config map[string]local.Place, folder string) (From, error) {
 	return f, nil
 }
 
-// checkInside returns an error if a file or folder in config is outside of top, also
-// after following symbolic links. Places in given are not checked, and none are if top
-// is empty.
+// checkInside returns an error if a file or folder in config is outside top, including after
+// symbolic links are resolved. It does not check places in given, or anything if top is empty.
 func checkInside(config map[string]local.Place, folder, top string, given map[string]local.Place) error {
 	for _, written := range slices.Sorted(maps.Keys(config)) {
 		place := config[written]
@@ -101,7 +100,7 @@ func inside(place local.Place, folder, top string) error {
 	return nil
 }
 
-// Of returns the place that holds the image of a reference, or "" for its registry.
+// Of returns the place that contains the image of a reference, or "" if that is its registry.
 func (f From) Of(ref images.Reference) local.Place {
 	if place, ok := f.references[ref.Name]; ok {
 		return place
@@ -136,8 +135,8 @@ func (f From) unused(references []images.Reference) []engine.Event {
 	return out
 }
 
-// Elsewhere adds to the error that a registry does not have an image which place on
-// this machine has it.
+// Elsewhere adds to the error that a registry does not have an image if a place on this machine
+// has it.
 func Elsewhere(ctx context.Context, places *local.Places, ref images.Reference, err error) error {
 	if places == nil {
 		return err
@@ -149,8 +148,8 @@ func Elsewhere(ctx context.Context, places *local.Places, ref images.Reference, 
 	return advice.Add(err, advice.TakeFrom, having[0], ref.Source)
 }
 
-// another returns the error for an image whose digest in its place differs from the
-// one in the manifests or the lock.
+// another returns the error for an image whose digest in its place differs from the digest in the
+// manifests or the lock.
 func (s *Stage) another(ctx context.Context, origin images.Origin, image images.Image) error {
 	wanted := "the lock has"
 	if image.DigestProvided {
@@ -167,10 +166,10 @@ func (s *Stage) another(ctx context.Context, origin images.Origin, image images.
 	return advice.Add(err, advice.Update, "images")
 }
 
-// child returns the manifest to use instead of the index that lists it, or nil to use
-// the whole index. It is the manifest of the wanted platform. If a local place holds
-// only one platform of an index, it is that one, because a registry does not accept
-// an incomplete index; a warning then names the platforms left out.
+// child returns the manifest to use instead of the index that lists it, or nil to use the whole
+// index. It is the manifest of the wanted platform. If a local place contains only one platform
+// of an index, it is the manifest of that platform, because a registry does not accept an
+// incomplete index. A warning then names the platforms that are left out.
 func (s *Stage) child(ctx context.Context, origin images.Origin, list []ocispec.Descriptor, image *images.Image) (child *ocispec.Descriptor, warnings []string, err error) {
 	if s.platform != nil {
 		child, err := s.choose(list)
@@ -232,7 +231,7 @@ func whole(ctx context.Context, origin images.Origin, desc ocispec.Descriptor) e
 	for _, blob := range m.Blobs {
 		body, err := origin.Blob(ctx, blob)
 		if errdefs.IsNotFound(err) && registry.MayBeElsewhere(blob) {
-			continue // it is at one of the descriptor's URLs
+			continue // it is at one of the URLs in the descriptor
 		}
 		if err != nil {
 			return err

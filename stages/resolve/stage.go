@@ -74,9 +74,8 @@ type Config struct {
 	Platform string `json:"platform,omitempty"`
 	// Offline contacts no registry: a digest is the one in the manifests, or empty.
 	Offline bool `json:"offline,omitempty"`
-	// Digests are the locked digests by normalised reference
-	// (docker.io/library/nginx:1). If nil, there is no lock, and no warning names an
-	// image that is missing from it.
+	// Digests are the locked digests by normalised reference (docker.io/library/nginx:1). If nil,
+	// there is no lock, and images that are missing from it cause no warning.
 	Digests map[string]digest.Digest `json:"digests,omitempty"`
 	// Locked makes an image that is not locked an error.
 	Locked bool `json:"locked,omitempty"`
@@ -85,9 +84,9 @@ type Config struct {
 	From map[string]local.Place `json:"from,omitempty"`
 }
 
-// Kind is the stage's entry in the table of stages. Paths in its configuration are
-// relative to folder and must be below top, except for the places in given, which do
-// not come from a pipeline file.
+// Kind describes the stage to the table of stages. Paths in its configuration are relative to
+// folder and must be below top, except for the places in given, which do not come from a pipeline
+// file.
 func Kind(origins images.Origins, folder, top string, given map[string]local.Place) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "resolve",
@@ -150,7 +149,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	var failures []error
 	for i, ref := range references {
 		image := found[i].image
-		_, listed := s.from.references[ref.Name] // itself, and not just a pattern that matches it
+		_, listed := s.from.references[ref.Name] // the name itself, and not just a pattern that matches it
 		switch err := found[i].err; {
 		case err == nil && s.unlocked(image) && s.config.Locked:
 			failures = append(failures, advice.Add(fmt.Errorf("image %s (%s) is not in the lock and currently has digest %s", ref.Source, places(ref.Locations), image.Digest), advice.Update, "images"))
@@ -222,8 +221,8 @@ func (s *Stage) resolveAll(ctx context.Context, references []images.Reference, r
 	return all
 }
 
-// Ask returns what [images.Known] holds of a reference: the image without what is
-// beside it, or that there is none. An error is of a registry that gave no answer.
+// Ask returns what [images.Known] contains about a reference: the image without what is published
+// with it, or the reason why it does not exist. An error means that a registry did not answer.
 func (s *Stage) Ask(ctx context.Context, name string) (images.Answer, error) {
 	out := images.Answer{Name: name, Platform: s.config.Platform}
 	image, warnings, err := s.resolve(ctx, images.Reference{Source: name, Name: name})
@@ -285,7 +284,7 @@ func (s *Stage) resolve(ctx context.Context, ref images.Reference) (images.Image
 	return image, warnings, nil
 }
 
-// withDigest sets the reference with the digest.
+// withDigest returns the image with the reference that includes its digest.
 func withDigest(image images.Image) images.Image {
 	source, _, _ := strings.Cut(image.Source, "@")
 	image.Ref = source + "@" + image.Digest.String()
@@ -338,14 +337,14 @@ func (s *Stage) describe(ctx context.Context, origin images.Origin, at string, i
 	return append(warnings, unusable(*image, data)...), err
 }
 
-// unusable returns a warning about an image that no node can run, because it is empty.
+// unusable returns a warning about an empty image, which no node can run.
 func unusable(image images.Image, data []byte) []string {
 	var m struct {
 		Config            *ocispec.Descriptor
 		Layers, Manifests []ocispec.Descriptor
 	}
 	if json.Unmarshal(data, &m) != nil {
-		return nil // it is of another form
+		return nil // it has another form
 	}
 	what := ""
 	switch {
@@ -388,8 +387,8 @@ func (s *Stage) choose(children []ocispec.Descriptor) (*ocispec.Descriptor, erro
 	return best, nil
 }
 
-// check returns an error if the config of an image without an index names another
-// platform than the wanted one.
+// check returns an error if the config of an image without an index names a platform other than
+// the wanted one.
 func (s *Stage) check(ctx context.Context, origin images.Origin, manifest []byte) error {
 	if s.platform == nil {
 		return nil
@@ -410,7 +409,7 @@ func (s *Stage) check(ctx context.Context, origin images.Origin, manifest []byte
 	// An artifact that is not an image, such as one for an image volume, has no platform.
 	var config ocispec.Platform
 	if err := json.Unmarshal(data, &config); err != nil || config.OS == "" {
-		return nil //nolint:nilerr // see above
+		return nil //nolint:nilerr // it is not an image
 	}
 	_, err = s.choose([]ocispec.Descriptor{{Platform: &config}})
 	return err
@@ -448,8 +447,8 @@ func merge(references []images.Reference) []images.Reference {
 	return out
 }
 
-// normalise returns the reference with registry, path, and tag or digest. It returns
-// an invalid reference unchanged, for resolve to reject.
+// normalise returns the reference with registry, path, and tag or digest. It returns an invalid
+// reference unchanged, so that resolve rejects it.
 func normalise(ref string) string {
 	if full, err := imageref.Normalise(ref); err == nil {
 		return full
@@ -457,15 +456,15 @@ func normalise(ref string) string {
 	return ref
 }
 
-// required reports whether Kubernetes itself reads the reference at a location that
-// may be pinned.
+// required reports whether Kubernetes itself reads the reference at a location that may be
+// pinned.
 func required(ref images.Reference) bool {
 	return slices.ContainsFunc(ref.Locations, func(l images.Location) bool {
 		return l.Class != images.Indirect && l.Never == ""
 	})
 }
 
-// never lists the locations that must not be pinned although the image is copied.
+// never lists the locations that must not be pinned, although the image is copied.
 func never(ref images.Reference) []images.Unpinned {
 	var out []images.Unpinned
 	for _, l := range ref.Locations {
@@ -482,8 +481,8 @@ func never(ref images.Reference) []images.Unpinned {
 	return out
 }
 
-// absent reports whether an error means that no such image exists, as far as its
-// registry tells.
+// absent reports whether an error means that the image does not exist, as far as its registry can
+// tell.
 func absent(err error) bool {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	_, isStatus := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
@@ -492,10 +491,10 @@ func absent(err error) bool {
 	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err), isDNS && dns.IsNotFound:
 		return true
 	case errdefs.IsNotImplemented(err):
-		return !isStatus // an image of schema 1 exists but cannot be run
+		return !isStatus // an image in schema 1 exists but cannot be run
 	}
-	// An invalid reference was never asked for. From a registry, the same class of
-	// error means that the registry is at fault.
+	// An invalid reference is never sent to a registry. The same class of error from a registry
+	// means that the registry is faulty.
 	return errdefs.IsInvalidArgument(err) && !answered
 }
 
@@ -528,7 +527,7 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.err }
 
-// maxPlaces is how many locations an error names.
+// maxPlaces is the maximum number of locations that an error names.
 const maxPlaces = 3
 
 // places formats locations for a message: a.yaml:3:12, b.yaml:7:16 and 2 more.

@@ -15,42 +15,43 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// maxPlaces bounds the positions in a report: names of files and objects, and JSON pointers,
-// which repeat the keys above each image.
+// maxPlaces limits the size of the positions in a report, in characters: names of files and
+// objects, and JSON pointers, which repeat the keys above each image.
 const maxPlaces = 64 << 20
 
-// leastPlace is what a place counts at least, in bytes: what else is known of it.
+// leastPlace is the minimum size of a position, in bytes, which covers what else is recorded with
+// it.
 const leastPlace = 256
 
-// maxLooks bounds how often image fields are compared with values: each place of a path, and
-// the conditions of its field. The built-in fields need a hundredth of it for the largest
-// application; fields of a pipeline, and of statements, may need any number.
+// maxLooks limits the number of comparisons of image fields with values: each place of a path,
+// and the conditions of its field. With the built-in fields, the largest application needs a
+// hundredth of that; fields from a pipeline or a statement may need any number.
 const maxLooks = 1 << 28
 
-// budget is what an application may cost, beside what each of its documents may.
-// Spending more is an error of the scan: what was not looked at may hold images.
+// budget limits the cost of an application, in addition to the limits of each document. Exceeding
+// it is an error of the scan, because the rest may contain images.
 type budget struct {
 	growth  account             // values that aliases add
 	places  account             // characters of positions
 	looks   account             // comparisons of image fields with values
 	parsing *semaphore.Weighted // in values; see weight
-	fields  sync.Map            // indexes of the pipeline's image fields that there is something at
+	fields  sync.Map            // indexes of the image fields of the pipeline that matched something
 }
 
-// account is what is left of a part of the budget.
+// account is what remains of a part of the budget.
 type account struct {
 	left  atomic.Int64
-	limit string                 // what its end means
-	file  atomic.Pointer[string] // that took the last of it; nil: something is left
+	limit string                 // the error text when it is used up
+	file  atomic.Pointer[string] // the file that used it up; nil if something is left
 }
 
-// open sets what there is.
+// open sets the initial amount.
 func (a *account) open(n int, limit string, args ...any) {
 	a.left.Store(int64(n))
 	a.limit = fmt.Sprintf(limit, args...)
 }
 
-// take takes some for a file, and reports whether there was enough.
+// take takes n for a file, and reports whether enough was left.
 func (a *account) take(file string, n int) bool {
 	left := a.left.Add(-int64(n))
 	if left < 0 && left+int64(n) >= 0 {
@@ -77,8 +78,9 @@ func newBudget(in []files.File) *budget {
 	return b
 }
 
-// pointer returns the JSON pointer of what is below another one in a file. It returns false if
-// the positions in the application, each with what else is known there, have too many characters.
+// pointer returns the JSON pointer of path below the pointer above. It returns false if the
+// positions in the application, including what else is recorded with each, have too many
+// characters.
 func (b *budget) pointer(file string, known int, above string, path []string) (string, bool) {
 	size := leastPlace + len(file) + known + len(above)
 	for _, key := range path {
@@ -96,7 +98,7 @@ func (b *budget) pointer(file string, known int, above string, path []string) (s
 	return out.String(), true
 }
 
-// parse does what parses pieces of a file when there is memory for their values.
+// parse calls do, which parses pieces of a file, when there is enough memory for their values.
 func (b *budget) parse(ctx context.Context, pieces []*manifests.Text, do func()) error {
 	weight := min(weight(pieces), manifests.MaxValues)
 	if err := b.parsing.Acquire(ctx, weight); err != nil {
@@ -107,8 +109,8 @@ func (b *budget) parse(ctx context.Context, pieces []*manifests.Text, do func())
 	return nil
 }
 
-// weight returns what pieces take to parse, in values: their trees are much larger than
-// their text, and long comments and scalars are in memory several times.
+// weight returns the cost of parsing pieces, in values: their trees are much larger than their
+// text, and long comments and scalars are in memory several times.
 func weight(pieces []*manifests.Text) int64 {
 	n := 0
 	for _, p := range pieces {
@@ -117,7 +119,7 @@ func weight(pieces []*manifests.Text) int64 {
 	return int64(n)
 }
 
-// err returns what was spent too much of, as an error.
+// err returns an error if a part of the budget is used up.
 func (b *budget) err() error {
 	for _, a := range []*account{&b.growth, &b.places, &b.looks} {
 		if file := a.file.Load(); file != nil {

@@ -18,22 +18,21 @@ import (
 //go:embed catalogue.yaml
 var catalogueYAML []byte
 
-// knowledge is the parsed catalogue.yaml. Its keys are the names of the fields in lower
-// case.
+// knowledge is the parsed catalogue.yaml. Its keys are the field names in lower case.
 type knowledge struct {
 	Fields     []Field
 	Notes      patterns // annotations that only mention images
 	Registries patterns
 	Elsewhere  patterns
 	Official   []string
-	Served     []string // API groups that Kubernetes itself serves
+	Served     []string // API groups of Kubernetes itself
 
 	compiled []field // of Fields
 	official map[string]bool
 }
 
-// builtin parses the catalogue once, when it is first needed: that takes milliseconds. The
-// result must not be modified.
+// builtin returns the catalogue, which it parses on first use because that takes milliseconds.
+// The result must not be modified.
 var builtin = sync.OnceValue(func() *knowledge {
 	var k knowledge
 	dec := yaml.NewDecoder(strings.NewReader(string(catalogueYAML)))
@@ -48,7 +47,7 @@ var builtin = sync.OnceValue(func() *knowledge {
 	return &k
 })
 
-// catalogue is what is known, and the fields of the configuration.
+// catalogue combines the built-in catalogue with the fields of the configuration.
 type catalogue struct {
 	*knowledge
 	fields []field
@@ -61,19 +60,19 @@ type field struct {
 	Field
 	index int // of the entry; lower ones take precedence
 	path  []string
-	cost  int // of a look at a place of it: itself, and the keys and patterns that it is compared with
+	cost  int // cost of checking one place of it: itself, and the keys and patterns that it is compared with
 }
 
-// Bounds of a pipeline's image fields, each of which may be looked for at every value.
-// Statements hold such fields too, and those are a stranger's.
+// Limits for the image fields of a pipeline, each of which may be compared with every value.
+// Statements contain such fields too, and these are untrusted.
 const (
 	maxFieldKeys = 1_024    // keys and patterns together
 	maxFieldText = 64 << 10 // their characters
 	maxPathKeys  = 64       // keys of one path
-	maxAnyDepth  = 4        // of which are **
+	maxAnyDepth  = 4        // number of ** among them
 )
 
-// check refuses fields that are more than that.
+// check returns an error for fields that exceed the limits.
 func check(fields []Field) error {
 	keys, text := 0, 0
 	count := func(separator string, all ...string) {
@@ -111,7 +110,7 @@ func check(fields []Field) error {
 	return nil
 }
 
-// newCatalogue returns the built-in catalogue preceded by the user's fields.
+// newCatalogue returns the built-in catalogue, preceded by the fields of the user.
 func newCatalogue(user []Field) *catalogue {
 	k := builtin()
 	c := &catalogue{knowledge: k, fields: k.compiled, users: len(user)}
@@ -163,7 +162,7 @@ type place struct {
 	next int // index of the next element of the path
 }
 
-// reached reports whether the node is at the end of the path.
+// reached reports whether the place is the end of the path.
 func (p place) reached() bool { return p.next == len(p.path) }
 
 // begin returns the places at the top of objects of a kind.
@@ -200,8 +199,8 @@ func enter(places []place, key string) []place {
 	return out
 }
 
-// appendPlace appends a place, and those reached if ** matches nothing, unless it is among the
-// places already, in which those of a field are next to each other.
+// appendPlace appends a place, and the places reached if ** matches nothing, unless they are in
+// the list already. Places of the same field are adjacent in the list.
 func appendPlace(places []place, p place) []place {
 	for i := len(places) - 1; i >= 0 && places[i].field == p.field; i-- {
 		if places[i].next == p.next {
@@ -215,6 +214,6 @@ func appendPlace(places []place, p place) []place {
 	return places
 }
 
-// workload reports whether the kinds of an API group that run pods are Kubernetes' own. Only
-// the kubelet reads their images.
+// workload reports whether an API group contains Kubernetes' own kinds that run pods. Only the
+// kubelet reads their images.
 func workload(group string) bool { return group == "" || group == "apps" || group == "batch" }

@@ -16,25 +16,25 @@ import (
 type Accepted struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
-	// Namespace is that of the object; "" is any.
+	// Namespace is the namespace of the object; "" means any.
 	Namespace string `json:"namespace,omitempty"`
-	// Keys are those of the values; none is all of the object.
+	// Keys are the keys of the values; if empty, all keys of the object.
 	Keys []string `json:"keys,omitempty"`
-	// Reason is stated in the artifact.
+	// Reason is recorded in the artifact.
 	Reason string `json:"reason"`
 }
 
-// of reports whether a credential is in an object of the entry.
+// of reports whether a credential is in an object that the entry describes.
 func (a *Accepted) of(c images.Credential) bool {
 	return images.Match(a.Kind, c.Kind) && images.Match(a.Name, c.Name) && (a.Namespace == "" || images.Match(a.Namespace, c.Namespace))
 }
 
-// credentials finds the credentials of an object. Of several of a kind in one field it
-// reports the first.
+// credentials finds the credentials of an object. If a field contains several of the same kind,
+// it reports the first one.
 func (s *Stage) credentials(f *manifests.File, doc *manifests.Document, o manifests.Object, out *findings, left *budget) {
 	above := o.Pointer()
 	var last []string
-	here := map[string]bool{} // what was found in the last field
+	here := map[string]bool{} // what was found in the current field
 	credentials.In(doc, o, func(found credentials.Found) bool {
 		if !slices.Equal(found.Path, last) {
 			last = slices.Clone(found.Path)

@@ -30,12 +30,12 @@ var schemes = []string{containersImage, "docker-image://", "oci://", "registry:/
 // the library containers/image, which refuses references with both a tag and a digest.
 const containersImage = "docker://"
 
-// ciphertext begins what sops and eyaml encrypted, which ends in a bracket.
+// ciphertext is the beginning of values encrypted by sops and eyaml, which end in a bracket.
 const ciphertext = "ENC["
 
-// isPlaceholder reports whether something else replaces the value later: "", auto, $(X),
-// ${X}, {{x}}, <x>, %s, *, ko://…, ENC[…], a part in capitals (docker.io/[YOUR NAME]/x), or a value
-// without beginning or end (/proxy:, from a template without values).
+// isPlaceholder reports whether something else replaces the value later: "", auto, $(X), ${X},
+// {{x}}, <x>, %s, *, ko://…, ENC[…], a part in capitals (docker.io/[YOUR NAME]/x), or a value
+// whose beginning or end is missing (/proxy:, from a template without values).
 func isPlaceholder(s string) bool {
 	if s == "" || s == "auto" || strings.ContainsAny(s, "$<>{}%*") || strings.Contains(s, "://") || strings.Contains(s, ciphertext) {
 		return true
@@ -52,7 +52,7 @@ func isPlaceholder(s string) bool {
 	return false
 }
 
-// label is what a name tells about its value.
+// label is what a name implies about its value.
 type label int8
 
 const (
@@ -83,7 +83,7 @@ func labelOf(name string) label {
 	if at < 0 {
 		return noLabel
 	}
-	// The word before image may also be joined with it (osimage).
+	// The word before image may also be joined to it (osimage).
 	own := strings.TrimRight(words[at], "0123456789")
 	own = strings.TrimSuffix(strings.TrimSuffix(own, "s"), "image")
 	if own == "" && at > 0 {
@@ -110,10 +110,10 @@ func labelOf(name string) label {
 	return l
 }
 
-// containsImage reports whether s contains "image", in any case.
+// containsImage reports whether s contains "image", in upper or lower case.
 func containsImage(s string) bool { return contains(s, "image") }
 
-// contains reports whether s contains a word in lower case, in any case.
+// contains reports whether s contains a word, in upper or lower case. word is in lower case.
 func contains(s, word string) bool {
 	n := len(word)
 	for i := 0; i+n <= len(s); i++ {
@@ -124,8 +124,8 @@ func contains(s, word string) bool {
 	return false
 }
 
-// Words after "image" with which it is still a reference, words after it with which it is
-// something else, and words before it that name other kinds of images.
+// Words after "image" that still allow a reference, words after it that exclude one, and words
+// before it that name other kinds of images.
 var (
 	stillAnImage = set("name names ref refs reference references uri uris url urls override overrides default full fqn fqin latest value spec pullspec location list map")
 	notAnImage   = set("pull policy secret secrets credential credentials tag tags registry registries repository repo prefix suffix type types " +
@@ -185,11 +185,11 @@ var (
 	portNumber = regexp.MustCompile(`^\d{2,5}$`)
 )
 
-// plausible reports whether a text is an image reference, given the label of its name.
+// plausible reports whether a text is probably an image reference, given the label of its name.
 // Without a label the text must have a registry, a path, and a tag or digest.
 func (c *catalogue) plausible(s string, l label) bool {
 	if len(s) < 3 || len(s) > 512 || l < namesOne && isBare(s) || isPlaceholder(s) {
-		return false // most words of a text
+		return false // most words of a text fail here
 	}
 	rest, digest, digested := strings.Cut(s, "@")
 	slash := strings.LastIndexByte(rest, '/')

@@ -70,7 +70,7 @@ func (scan *fileScan) report() fileReport {
 	return out
 }
 
-// sorted sorts by offset, which may differ from the order of the walk.
+// sorted sorts by offset, which may differ from the order in which nodes were walked.
 func sorted[T any](all []located[T]) []located[T] {
 	slices.SortStableFunc(all, func(a, b located[T]) int { return cmp.Compare(a.offset, b.offset) })
 	return all
@@ -99,8 +99,8 @@ func locate(references []found, f *manifests.File) {
 	slices.SortStableFunc(references, func(a, b found) int {
 		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Pointer, b.Pointer))
 	})
-	// Parts may be anywhere after the first one, whose position is that of the location.
-	// They have their own Positions, so that only they cause it to move back.
+	// Parts may be anywhere after the first part, whose position is that of the location. They
+	// have a separate Positions, because moving back is slow.
 	sum, at, parts := digest.FromBytes(f.Data), f.Positions(), f.Positions()
 	for i := range references {
 		l := &references[i].Location

@@ -8,7 +8,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// Why an object may not be edited.
+// Reasons why an object must not be edited.
 const (
 	bySops     = "sops sealed it: any edit breaks its MAC, and it could not be decrypted; write the image by digest before sealing it, or seal it with mac_only_encrypted"
 	bySigstore = "it is signed as it is (cosign.sigstore.dev/signature); write the image by digest before signing it"
@@ -17,8 +17,8 @@ const (
 // sealed returns the reason why an object must not be edited, or "".
 //
 // The MAC of sops covers all values, including those that are not encrypted, unless
-// mac_only_encrypted is set. A signature of kubectl sigstore contains the whole object, and
-// admission compares it.
+// mac_only_encrypted is set. A signature of kubectl sigstore contains the whole object, and the
+// admission controller compares the two.
 func sealed(o *manifests.Node) string {
 	if sops := o.Get("sops"); sops.Get("mac") != nil && !isTrue(sops.Get("mac_only_encrypted")) {
 		return bySops
@@ -29,7 +29,7 @@ func sealed(o *manifests.Node) string {
 	return ""
 }
 
-// sealedText is sealed for a file of variables, as sops writes it.
+// sealedText is like sealed, for a file of variables as sops writes it.
 func sealedText(s string) string {
 	if strings.Contains(s, "\nsops_mac=") && !strings.Contains(s, "\nsops_mac_only_encrypted=true") {
 		return bySops

@@ -14,20 +14,21 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// unknownParts is why a split reference without an entry in the catalogue is not pinned.
+// unknownParts is the reason why a split reference without an entry in the catalogue is not
+// pinned.
 const unknownParts = "how these fields make a reference is not known: say it in images.fields"
 
-// sharedRegistry is why references that have one registry in common are not pinned.
+// sharedRegistry is the reason why references that share a registry field are not pinned.
 const sharedRegistry = "its registry is also that of others: write it with each name"
 
-// split finds references that are split over the fields of a map or the entries of a list
-// of names and values, and returns the values that they consist of.
+// split finds references that are split over the fields of a map or over the entries of a list of
+// names and values. It returns the values that they consist of.
 func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.Node]bool {
 	if !hasParts(n, s) {
 		return nil
 	}
 	used := map[*manifests.Node]bool{}
-	registries := map[*manifests.Node]int{} // indexes of the references that have them
+	registries := map[*manifests.Node]int{} // indexes of the references that use each registry
 	promise := s.label                      // of the map, such as an item of images
 	take := func(parts Parts, promise label, f *field) {
 		fields := w.collect(n, parts)
@@ -38,7 +39,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 				continue
 			}
 			if used[p.node] || s.taken[p.node] || roleOf(p.key, s.role) == containerImage {
-				return // what a pod runs is never a part of something else
+				return // an image that a pod runs is never part of something else
 			}
 		}
 		value := compose(fields, parts)
@@ -67,7 +68,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 		case f == nil && s.pairs, f != nil && f.Optional:
 			out.Class = images.Indirect
 		}
-		certain := slices.ContainsFunc(fields, func(p piece) bool { return p.role == "digest" || p.role == "sha" }) // it has a field
+		certain := slices.ContainsFunc(fields, func(p piece) bool { return p.role == "digest" || p.role == "sha" }) // there is a field for a digest
 		if f == nil && !certain || slices.ContainsFunc(fields, piece.separated) {
 			out.Never = unknownParts
 		}
@@ -105,7 +106,7 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 			}
 		}
 	}
-	for _, parts := range w.catalogue.halvesIn(n) {
+	for _, parts := range w.catalogue.partialsIn(n) {
 		if !w.below(s, n, parts.Repository).placed() { // unless the catalogue lists it
 			take(parts, namesOne, nil)
 		}
@@ -116,8 +117,8 @@ func (w *walker) split(n *manifests.Node, key string, s scope) map[*manifests.No
 	return used
 }
 
-// nameless records a registry and a tag as placeholder if the name of the image is
-// elsewhere, as in the global values of charts.
+// nameless records a registry and a tag as a placeholder if the name of the image is elsewhere,
+// as in the global values of charts.
 func (w *walker) nameless(n *manifests.Node) {
 	for _, key := range []string{"hub", "imageRegistry", "registry"} {
 		value := n.Get(key).Text()
@@ -129,8 +130,8 @@ func (w *walker) nameless(n *manifests.Node) {
 	}
 }
 
-// isWhole reports whether the image beside a repository is a reference of its own, such as that
-// of a runner beside the repository that it works for.
+// isWhole reports whether the image next to a repository is a separate reference, such as the
+// image of a runner next to the repository that it works for.
 func isWhole(pieces []piece) bool {
 	repository, image := "", ""
 	for _, p := range pieces {
@@ -148,7 +149,7 @@ func isWhole(pieces []piece) bool {
 	return strings.Contains(image, "/") && below || !strings.ContainsAny(host, ".:")
 }
 
-// withoutName is why the meaning of a registry and a tag is unknown.
+// withoutName is the reason why the meaning of a registry and a tag is unknown.
 const withoutName = "a registry and a tag, to which something else adds the name of an image"
 
 // hasParts reports whether a map or list may contain a split reference. It is fast, because
@@ -167,12 +168,12 @@ func hasParts(n *manifests.Node, s scope) bool {
 	})
 }
 
-// isPart reports whether the name of a value may be that of a part of a reference.
+// isPart reports whether name can be the name of a part of a reference.
 func isPart(name string) bool {
 	return containsImage(name) || contains(name, "tag") || contains(name, "repo") || name == "digest" || strings.EqualFold(name, "version")
 }
 
-// isNull reports whether one of the keys of a part is there without a value.
+// isNull reports whether one of the keys of a part exists without a value.
 func (w *walker) isNull(n *manifests.Node, keys string) bool {
 	return keys != "" && slices.ContainsFunc(strings.Split(keys, "|"), func(key string) bool {
 		part := w.at(n, key)
@@ -180,8 +181,8 @@ func (w *walker) isNull(n *manifests.Node, keys string) bool {
 	})
 }
 
-// unknown records the name of an image as placeholder if a part is filled in later, which may
-// be a tag that is null.
+// unknown records the name of an image as a placeholder if a part, such as a null tag, is filled
+// in later.
 func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node]bool, null bool) {
 	for _, p := range pieces {
 		value := p.value()
@@ -200,7 +201,7 @@ func (w *walker) unknown(pieces []piece, promise label, used map[*manifests.Node
 	}
 }
 
-// incomplete records a last path element as placeholder if the reader of the object adds the
+// incomplete records a last path element as a placeholder if the reader of the object adds the
 // rest.
 func (w *walker) incomplete(pieces []piece, used map[*manifests.Node]bool) {
 	for _, p := range pieces {
@@ -235,7 +236,7 @@ type piece struct {
 	node *manifests.Node
 }
 
-// value returns the value of the part, "" if it is null.
+// value returns the value of the part, or "" if it is null.
 func (p piece) value() string {
 	if p.node.Type == manifests.Null {
 		return ""
@@ -243,12 +244,12 @@ func (p piece) value() string {
 	return strings.TrimSpace(p.node.Value)
 }
 
-// separated reports whether the value of a tag has what separates it from the name.
+// separated reports whether the value of a tag includes the separator between name and tag.
 func (p piece) separated() bool {
 	return p.role == "tag" && strings.IndexAny(p.value(), ":@") == 0
 }
 
-// collect returns the parts that exist, in a fixed order. See [Parts] for the form of keys.
+// collect returns the existing parts in a fixed order. See [Parts] for the form of keys.
 func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	var out []piece
 	for _, p := range []piece{
@@ -284,10 +285,10 @@ func (w *walker) collect(n *manifests.Node, parts Parts) []piece {
 	return out
 }
 
-// maxPart is longer than any part of a reference, in bytes.
+// maxPart is a length that no part of a reference exceeds, in bytes.
 const maxPart = 4096
 
-// at returns the node at a pointer relative to a map or list, nil if there is none.
+// at returns the node at a pointer relative to a map or list, or nil if there is none.
 func (w *walker) at(n *manifests.Node, pointer string) *manifests.Node {
 	for _, key := range strings.Split(strings.TrimPrefix(pointer, "/"), "/") {
 		if n != nil && n.Kind == manifests.List {
@@ -303,11 +304,11 @@ func (w *walker) at(n *manifests.Node, pointer string) *manifests.Node {
 	return n
 }
 
-// manyFields is how many fields a map has where looking at each for every one of them
-// would take too long.
+// manyFields is the number of fields from which a map is indexed, because comparing each field
+// with all others would take too long.
 const manyFields = 64
 
-// get is [manifests.Node.Get] for what is asked of a map again and again.
+// get is like [manifests.Node.Get], but fast if the same map is read many times.
 func (w *walker) get(n *manifests.Node, key string) *manifests.Node {
 	if n == nil || len(n.Fields) < manyFields {
 		return n.Get(key)
@@ -323,7 +324,7 @@ func (w *walker) get(n *manifests.Node, key string) *manifests.Node {
 	return index[key]
 }
 
-// compose joins the parts of a reference. It returns "" if parts are missing.
+// compose joins the parts of a reference. It returns "" if required parts are missing.
 func compose(pieces []piece, parts Parts) string {
 	part := map[string]string{}
 	if parts.Literal != "" {
@@ -335,17 +336,17 @@ func compose(pieces []piece, parts Parts) string {
 	return composed(part)
 }
 
-// saidAgain reports whether a name repeats the last element of the repository:
+// repeatsLast reports whether a name repeats the last element of the repository:
 // {repository: ghcr.io/x/y, name: y}, but not {repository: ghcr.io/x, name: x}.
-func saidAgain(repository, name string) bool {
+func repeatsLast(repository, name string) bool {
 	if host, path, ok := strings.Cut(repository, "/"); ok && strings.ContainsAny(host, ".:") {
 		repository = path
 	}
 	return name != "" && strings.HasSuffix(repository, "/"+name)
 }
 
-// likely reports whether the joined parts are a reference. If they are a guess, or if the
-// entry matches any map, the name of the map or a neighbouring key must indicate it.
+// likely reports whether the joined parts are probably a reference. If they are a guess, or if
+// the entry matches any map, the name of the map or of a neighbouring key must indicate an image.
 func (w *walker) likely(n *manifests.Node, promise label, value string, f *field) bool {
 	if isPlaceholder(value) {
 		return false
@@ -363,7 +364,7 @@ func (w *walker) likely(n *manifests.Node, promise label, value string, f *field
 	return hasAny(n, "pullPolicy", "imagePullPolicy", "image", "pullSecrets")
 }
 
-// exact reports whether an entry of the catalogue names the maps that have the parts, and not
+// exact reports whether an entry of the catalogue names the maps that contain the parts, and not
 // only what is above them.
 func (f *field) exact() bool {
 	return f != nil && (len(f.path) == 0 || f.path[len(f.path)-1] != "**")

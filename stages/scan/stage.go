@@ -75,27 +75,26 @@ type Config struct {
 	// Fields are image fields of custom resources. They precede those of the catalogue.
 	Fields []Field `json:"fields,omitempty"`
 	// Exclude are patterns of references that are neither copied nor pinned. They are matched
-	// against the reference as written and as normalised; * matches any characters.
+	// with the reference as written and with its normalised form; * matches any characters.
 	Exclude []string `json:"exclude,omitempty"`
 	// SkipInvalid leaves out files that do not parse, instead of failing.
 	SkipInvalid bool `json:"skipInvalid,omitempty"`
 	// SkipSealed suppresses the warning about images that stay as written because the
 	// object is sealed by sops or by a signature.
 	SkipSealed bool `json:"skipSealed,omitempty"`
-	// Accept are credentials in plain text that cause no warning.
+	// Accept describes credentials in plain text that cause no warning.
 	Accept []Accepted `json:"accept,omitempty"`
 }
 
 // Field describes places in objects that contain image references, or that do not.
 type Field struct {
-	// Groups and Kinds are those of the objects. "" is the core group, "*" matches any
-	// characters. No groups means any group that is not one of Kubernetes itself.
+	// Groups and Kinds select the objects. "" is the core group, "*" matches any characters. No
+	// groups means any group that is not one of Kubernetes itself.
 	Groups []string `json:"groups,omitempty"`
 	Kinds  []string `json:"kinds"`
-	// Paths are JSON pointers (RFC 6901) from the top of the object, in which * is any
-	// one key or index and ** any number of them, including none. A # after a key
-	// continues in the YAML or JSON document in the key's string:
-	// /data/config.yaml#/proxy/image.
+	// Paths are JSON pointers (RFC 6901) from the top of the object, in which * matches any one
+	// key or index and ** any number of them, including none. A # after a key continues in the
+	// YAML or JSON document in the string of that key: /data/config.yaml#/proxy/image.
 	Paths []string `json:"paths"`
 	// Parts is set if the reference is split over several fields. Paths then point to
 	// the map that contains them, and Parts names the keys.
@@ -116,33 +115,34 @@ type Field struct {
 	// Optional reports that the image may not exist as written, because the reader of
 	// the field changes the value.
 	Optional bool `json:"optional,omitempty"`
-	// Pin is how to pin the reference: "" and "digest" mean the tag as written and the
-	// digest, "never" not at all.
+	// Pin is how to pin the reference: "" and "digest" keep the tag and add the digest, "never"
+	// does not pin it.
 	Pin string `json:"pin,omitempty"`
 	// Reason is why the reference is never pinned, or is not an image.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Parts are the keys of the parts of a reference, relative to the path of the field: a key
-// or a JSON pointer, or several separated by |, of which the first that exists is used. One
-// that begins with // is relative to the top of the object.
+// Parts are the keys of the parts of a reference, relative to the path of the field. Each is a
+// key or a JSON pointer, or several separated by |, of which the first that exists is used. A
+// pointer that begins with // is relative to the top of the object.
 type Parts struct {
 	Registry string `json:"registry,omitempty"` // host
-	// Repository is host and path. It is only the path if there is a Registry, without
-	// the last element if there is an Image.
+	// Repository is host and path. With a Registry it is only the path, and with an Image it
+	// lacks the last element.
 	Repository string `json:"repository,omitempty"`
 	Image      string `json:"image,omitempty"` // last element of the path
 	Tag        string `json:"tag,omitempty"`
 	Digest     string `json:"digest,omitempty"`  // algorithm:hex
 	Version    string `json:"version,omitempty"` // a tag or a digest
-	// Algorithm is that of the digest whose hex is the Version; without one, that is a tag.
+	// Algorithm is the algorithm of the digest whose hex is the Version. If there is none,
+	// Version is a tag.
 	Algorithm string `json:"algorithm,omitempty"`
-	// Literal is the last element of the path if the reader of the object adds it. It is
-	// not in a field, so the reference cannot be pinned.
+	// Literal is the last element of the path if the reader of the object adds it. It is not in a
+	// field, so the reference cannot be pinned.
 	Literal string `json:"literal,omitempty"`
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind() pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "scan",
@@ -158,11 +158,11 @@ func Kind() pipeline.Kind {
 type Stage struct {
 	config     Config
 	catalogue  func() *catalogue
-	imagesOnly bool         // credentials are not looked for
+	imagesOnly bool         // do not look for credentials
 	limits     files.Limits // of the manifests of all sources together
 }
 
-// New returns the stage, or an error that names what is wrong with the configuration.
+// New returns the stage, or an error that describes what is wrong with the configuration.
 func New(c Config) (*Stage, error) {
 	if err := check(c.Fields); err != nil {
 		return nil, engine.Mistaken("fields", err)
@@ -181,7 +181,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 			return nil, err
 		}
 		all = append(all, some...)
-		if err := s.limits.Check(all); err != nil { // before more is read
+		if err := s.limits.Check(all); err != nil { // before reading more
 			return nil, fmt.Errorf("the manifests of %s: %w: make several applications", count(i+1, "source"), err)
 		}
 	}
@@ -259,8 +259,8 @@ func (s *Stage) sealed(r *images.Report) []string {
 	return out
 }
 
-// Rewriters returns a warning for each object that changes the images of pods on their way
-// into the cluster, to what no manifest spells out.
+// Rewriters returns a warning for each object that makes the cluster change the images of pods to
+// images that no manifest names.
 func Rewriters(r *images.Report) []string {
 	var out []string
 	for _, o := range r.Objects {
@@ -272,7 +272,7 @@ func Rewriters(r *images.Report) []string {
 	return out
 }
 
-// atOnce are the events of Helm and Argo CD that are a part of applying the manifests.
+// atOnce are the events of Helm and Argo CD that are part of applying the manifests.
 var atOnce = set("pre-install post-install pre-upgrade post-upgrade PreSync Sync PostSync")
 
 // hooks returns a note for each hook that does not run when the manifests are applied. Helm
@@ -303,14 +303,14 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// Scan returns what the files contain. Problems with files are in the report; the error is
-// the context's cause, or that the files exceed a limit of an application.
+// Scan returns what the files contain. Problems with files are in the report; the error is the
+// cause of the context, or that the files exceed a limit of an application.
 func (s *Stage) Scan(ctx context.Context, in []files.File) (*images.Report, error) {
 	return s.scan(ctx, in, newBudget(in))
 }
 
-// ScanEach scans each file separately, regardless of its neighbours, and only for images. The
-// files belong to one application, and must not cost more than one may.
+// ScanEach scans each file separately, independently of the others, and only for images. The
+// files belong to one application, and together must not exceed its limits.
 func (s *Stage) ScanEach(ctx context.Context, in []files.File, visit func(*images.Report)) error {
 	each, b := *s, newBudget(in)
 	each.imagesOnly = true
@@ -344,7 +344,7 @@ func (s *Stage) scan(ctx context.Context, in []files.File, b *budget) (*images.R
 			err = fmt.Errorf("more than %d documents", manifests.MaxDocuments)
 		}
 		if bytes.HasPrefix(f.Data, []byte(largeFile)) {
-			err = errors.New("it is a pointer of Git LFS in place of the file, which 'git lfs pull' fetches")
+			err = errors.New("it is a Git LFS pointer instead of the file, which 'git lfs pull' fetches")
 		}
 		if err != nil {
 			scan.batches = []findings{{err: invalid(scan.file, scan.file.Text, err)}}
@@ -381,7 +381,7 @@ type fileScan struct {
 	reason  string // why the file is not applied, whatever it contains
 	file    *manifests.File
 	batches []findings
-	left    atomic.Int32 // batches that are not done
+	left    atomic.Int32 // batches in progress
 }
 
 // batchSize is the size in bytes of the text that one goroutine scans.
@@ -423,7 +423,7 @@ func (s *Stage) scanBatch(f *manifests.File, pieces []*manifests.Text, out *find
 	}
 }
 
-// largeFile begins what git has in place of a file that is in Git LFS.
+// largeFile is the beginning of the file that git stores instead of one in Git LFS.
 const largeFile = "version https://git-lfs.github.com/spec/"
 
 // invalid returns the entry of Skipped for a piece of a file that does not parse.
@@ -515,7 +515,7 @@ func markShared(references []found) {
 	each(func(at images.Range, uses int, shared *bool) { *shared = here[at] < uses })
 }
 
-// folder records what files say about other files.
+// folder records what files imply about other files.
 type folder struct {
 	charts map[string]bool // folders of Helm charts
 	// ingredients maps a file to its role in a kustomization.

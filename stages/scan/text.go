@@ -12,9 +12,9 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// text looks for references in a string: it may be one, a list of them, or a document,
-// script or template that contains some. promise is the label of its name, places are those
-// of the catalogue, n is its node. origin returns the string as a Text when needed.
+// text looks for references in a string: it may be one, a list of them, or a document, script or
+// template that contains some. promise is the label of its name, places are its places in the
+// catalogue, n is its node. origin returns the string as a Text when needed.
 func (w *walker) text(s string, promise label, places []place, n *manifests.Node, origin func() *manifests.Text) {
 	places = w.step(places, embeddedMark)
 	if promise < mentions && len(places) == 0 && !mayHold(s) && !contains(w.flag, "repo") || strings.HasPrefix(s, "data:") { // a picture
@@ -36,19 +36,19 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 		return
 	}
 	for _, h := range hits {
-		if h.spoken != "" {
-			w.mentionAt(text, h, h.spoken)
+		if h.reason != "" {
+			w.mentionAt(text, h, h.reason)
 			continue
 		}
 		value, never := s[h.from:h.to], ""
 		key, near := cmp.Or(h.key, w.flag), near{}
 		if h.to == len(strings.TrimRight(s, " \n")) && (h.from == 0 || h.key != "") {
-			near = w.near // all of the text
+			near = w.near // near applies to the whole text
 		}
 		if key != "" {
 			near = near.found(beside)
 		}
-		if whole, ok := w.catalogue.half(value, key, beside); ok {
+		if whole, ok := w.catalogue.completed(value, key, beside); ok {
 			if whole == "" {
 				w.placeholderAt(text, h.from, value, images.Indirect, filledIn)
 				continue
@@ -64,8 +64,8 @@ func (w *walker) text(s string, promise label, places []place, n *manifests.Node
 	}
 }
 
-// mayHold reports whether a string without a label may contain a reference: it has a path
-// and a tag or digest, or the word image, or it is one of a pair. It is fast.
+// mayHold reports whether a string without a label may contain a reference: it has a path and a
+// tag or digest, or the word image, or it is one of a pair of values. It is fast.
 func mayHold(s string) bool {
 	slash := strings.IndexByte(s, '/')
 	return slash >= 0 && (strings.IndexByte(s[slash:], ':') >= 0 || hasPair(s) || s[0] == '-' && contains(s, "repo")) || containsImage(s)
@@ -82,7 +82,7 @@ func looksStructured(s string) bool {
 	if s == "" || s[0] == '{' || s[0] == '[' {
 		return s != ""
 	}
-	for line := range strings.SplitSeq(s, "\n") { // faster than one search in all of them
+	for line := range strings.SplitSeq(s, "\n") { // faster than one search in the whole string
 		if startsWithKey.MatchString(line) {
 			return true
 		}
@@ -93,7 +93,7 @@ func looksStructured(s string) bool {
 // startsWithKey matches a line that may begin a YAML mapping, or one in a list.
 var startsWithKey = regexp.MustCompile(`^[ \t\f\r]*(?:- )?["']?[\w./-]+["']?:(?:[ \t\f\r]|$)`)
 
-// embeddedTooMuch is the problem of a file whose embedded documents are too large.
+// embeddedTooMuch is the reason why a file with too large embedded documents cannot be read.
 var embeddedTooMuch = fmt.Sprintf("documents in strings make more than %d times what is written", manifests.MaxGrowth)
 
 // embed walks the document in the string of n. It returns false if the string is not a
@@ -115,7 +115,7 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 	structured := false
 	for i := range docs {
 		if docs[i].Disputed() {
-			return false // as text, all of it is searched, whatever its reader uses
+			return false // as text, all of it is searched, even what its reader does not use
 		}
 		*w.room -= docs[i].Grown()
 		if !w.budget.growth.take(w.file.Name, docs[i].Added()) {
@@ -150,13 +150,13 @@ func (w *walker) embed(n *manifests.Node, text *manifests.Text, places []place) 
 // hit is a reference in a string: s[from:to].
 type hit struct {
 	from, to int
-	key      string // that it is assigned to, or ""
-	spoken   string // why it is not an image to run, or ""
+	key      string // the key that it is assigned to, or ""
+	reason   string // why it is not an image to run, or ""
 }
 
-// references finds references in text: words that have the form of one, and words after a
-// name that announces one (image:, IMAGE=, --image). It skips lines that are comments.
-// flag is that whose value s is, and beside looks up what stands beside it.
+// references finds references in text: words that have the form of a reference, and words after a
+// name that announces one (image:, IMAGE=, --image). It skips lines that are comments. flag is
+// the flag whose value s is, and beside looks up adjacent values.
 func (c *catalogue) references(s string, promise label, flag string, beside func(flat string) (string, bool)) []hit {
 	p := prose{
 		catalogue: c, text: s, promise: promise, flag: flag, beside: beside,
@@ -178,7 +178,7 @@ func (c *catalogue) references(s string, promise label, flag string, beside func
 	return p.hits
 }
 
-// assigns matches a key with what is between it and its value.
+// assigns matches a key and the text between it and its value.
 var assigns = regexp.MustCompile(`([\w.-]+)[\\"']*[ \t]*[:=][ \t]*\\?`)
 
 // lists marks the references in lists to compare with: allowed_images = ["a/b:1", "c/d:2"].
@@ -190,10 +190,10 @@ func (p *prose) lists() {
 			return
 		}
 		key, from := p.text[at+m[2]:at+m[3]], at+m[1]
-		if at = from; spokenName(key) != compared && !isCompareList(key) {
+		if at = from; reasonOfName(key) != compared && !isCompareList(key) {
 			continue
 		}
-		if line < from { // not again for each key of a long line
+		if line < from { // do not repeat this for each key of a long line
 			line = len(p.text)
 			if n := strings.IndexByte(p.text[from:], '\n'); n >= 0 {
 				line = from + n
@@ -202,15 +202,15 @@ func (p *prose) lists() {
 		at, unclosed = held(p.text, from, line, unclosed)
 		for ; len(hits) > 0 && hits[0].from < at; hits = hits[1:] {
 			if hits[0].from >= from {
-				hits[0].spoken = cmp.Or(hits[0].spoken, compared)
+				hits[0].reason = cmp.Or(hits[0].reason, compared)
 			}
 		}
 	}
 }
 
 // held returns the end of the value at from, in the line that ends at line. The value is what is
-// in brackets or quotes, words that commas separate, or the items of a list in the lines below. It
-// also reports whether a bracket is not closed, after which none is looked for.
+// in brackets or quotes, words separated by commas, or the items of a list on the lines below. It
+// also reports whether a bracket is not closed, so that the caller stops looking for brackets.
 func held(s string, from, line int, unclosed bool) (int, bool) {
 	value := s[from:line]
 	switch trimmed := strings.Trim(value, " \t\r|>-+"); {
@@ -256,7 +256,7 @@ type prose struct {
 	promise   label
 	flag      string
 	beside    func(flat string) (string, bool)
-	mentioned bool // the word image is in it
+	mentioned bool // it contains the word image
 	oneWord   bool // it is a single word
 	hits      []hit
 }
@@ -264,12 +264,12 @@ type prose struct {
 // line searches text[start:end].
 func (p *prose) line(start, end int) {
 	runs := false   // after docker run, before its image
-	spoken := ""    // after docker push: why the image is not run
+	reason := ""    // after docker push: why the image is not run
 	copied := false // after skopeo copy, before what it copies
 	for i := start; i < end; {
 		if !isReferenceByte(p.text[i]) {
 			if strings.IndexByte(";&|", p.text[i]) >= 0 {
-				spoken, copied = "", false // another command
+				reason, copied = "", false // another command
 			}
 			i++
 			continue
@@ -287,27 +287,27 @@ func (p *prose) line(start, end int) {
 		word, from, to := p.word(from, i)
 		switch {
 		case p.startsContainer(word, from):
-			runs, spoken = true, ""
-		case p.speaksOf(word, from):
-			spoken = cmp.Or(handles[word], pushed)
+			runs, reason = true, ""
+		case p.onlyHandles(word, from):
+			reason = cmp.Or(handles[word], pushed)
 		case moves[word] && mover.MatchString(p.text[max(0, from-40):from]):
 			copied = true
 		case len(word) < 3 || !p.bounded(from, to, i):
 		case p.isReference(word, start, from) || runs && p.isArgument(word):
 			key := p.keyBefore(start, from)
-			h := hit{from: from, to: to, key: key, spoken: spoken}
+			h := hit{from: from, to: to, key: key, reason: reason}
 			if strings.HasPrefix(key, "-") {
-				h.spoken = cmp.Or(h.spoken, spokenFlag(key))
+				h.reason = cmp.Or(h.reason, reasonOfFlag(key))
 			} else {
-				h.spoken = cmp.Or(h.spoken, spokenName(key))
+				h.reason = cmp.Or(h.reason, reasonOfName(key))
 			}
-			if h.spoken == "" && isCompared(p.text, start, from, to, end) {
-				h.spoken = condition
+			if h.reason == "" && isCompared(p.text, start, from, to, end) {
+				h.reason = condition
 			}
 			p.hits = append(p.hits, h)
 			runs = false
 			if copied {
-				copied, spoken = false, pushed // what comes next is where it goes
+				copied, reason = false, pushed // what comes next is where it goes
 			}
 		}
 	}
@@ -322,8 +322,8 @@ func isReferenceByte(b byte) bool {
 	return isAlnum(b)
 }
 
-// word removes from text[from:to] what is not part of a reference: a scheme, the letter of
-// an escape (\n), and punctuation. It returns the rest with its new range.
+// word removes from text[from:to] what is not part of a reference: a scheme, the letter of an
+// escape (\n), and punctuation. It returns the rest and its range.
 func (p *prose) word(from, to int) (string, int, int) {
 	for _, scheme := range []string{containersImage, "docker-image://"} {
 		if strings.HasPrefix(p.text[from:to], scheme) {
@@ -339,8 +339,8 @@ func (p *prose) word(from, to int) (string, int, int) {
 	return word, to - len(word), to
 }
 
-// bounded reports whether the word is complete: it is not next to a part that a template or
-// shell fills in, and not a part of a key. end is the end of the word including punctuation.
+// bounded reports whether the word is complete: it is neither next to a part that a template or
+// shell fills in, nor part of a key. end is the end of the word including punctuation.
 func (p *prose) bounded(from, to, end int) bool {
 	if from > 0 && strings.IndexByte("$%}~?+)]*", p.text[from-1]) >= 0 {
 		return false
@@ -365,16 +365,16 @@ func (p *prose) isReference(word string, start, from int) bool {
 	}
 	promise := p.promise
 	if promise >= namesOne && !whole && isBare(word) {
-		promise = mentions // the label is not about one of several bare words
+		promise = mentions // the label does not refer to one of several bare words
 	}
 	if p.mentioned {
 		promise = max(promise, p.before(start, from, word))
 	}
-	return p.plausible(word, promise) || p.isHalf(word, start, from)
+	return p.plausible(word, promise) || p.isPartial(word, start, from)
 }
 
-// isHalf reports whether a word is the name of an image because its tag has a name like it.
-func (p *prose) isHalf(word string, start, from int) bool {
+// isPartial reports whether a word is the name of an image because its tag has a name like it.
+func (p *prose) isPartial(word string, start, from int) bool {
 	if strings.IndexByte(word, '/') < 0 {
 		return false
 	}
@@ -421,7 +421,7 @@ func (p *prose) keyBefore(start, from int) string {
 	return ""
 }
 
-// keyOf returns the name before a word, and the text between the two.
+// keyOf returns the name before a word, and the text between them.
 func (p *prose) keyOf(start, from int) (name, between string) {
 	i := from
 	back := func(set string) {
@@ -445,7 +445,7 @@ func (p *prose) keyOf(start, from int) (name, between string) {
 
 var runner = regexp.MustCompile(`(?:docker|podman|nerdctl|crictl|buildah|ctr|minikube|kind)(?:\s+(?:image|images|container))?\s+$`)
 
-// mover are tools that move images without running them.
+// mover matches tools that move images without running them.
 var mover = regexp.MustCompile(`(?:crane|skopeo|oras|regctl(?:\s+image)?|gcrane|cosign|notation|oc\s+image)\s+(?:-\S+\s+)*$`)
 
 // startsContainer reports whether the word is the verb of docker run, docker pull, ….
@@ -457,9 +457,9 @@ func (p *prose) startsContainer(word string, from int) bool {
 	return false
 }
 
-// speaksOf reports whether the word is the verb of docker push, docker build, docker rmi, …,
+// onlyHandles reports whether the word is the verb of docker push, docker build, docker rmi, …,
 // which build, push or remove an image instead of running it.
-func (p *prose) speaksOf(word string, from int) bool {
+func (p *prose) onlyHandles(word string, from int) bool {
 	switch word {
 	case "push", "rmi", "rm", "tag", "build", "bud", "sign", "attest", "attach":
 		before := p.text[max(0, from-40):from]

@@ -15,7 +15,7 @@ import (
 )
 
 // unused returns a warning for each part of the configuration that matches nothing in the
-// manifests: it is misspelled, or what it was for is gone.
+// manifests, because it is misspelled or no longer needed.
 func (s *Stage) unused(r *images.Report, b *budget) []engine.Event {
 	var out []engine.Event
 	warn := func(message string, path ...string) {
@@ -48,7 +48,7 @@ func (s *Stage) unused(r *images.Report, b *budget) []engine.Event {
 	return out
 }
 
-// String returns what the entry names.
+// String describes the entry.
 func (a *Accepted) String() string {
 	text := a.Kind + " " + a.Name
 	if a.Namespace != "" {
@@ -57,7 +57,7 @@ func (a *Accepted) String() string {
 	return text
 }
 
-// spelled yields the names of things.
+// spelled yields the names of the elements.
 func spelled[T any](all []T, name func(T) string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, one := range all {

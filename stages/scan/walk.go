@@ -20,9 +20,9 @@ const maxEmbedding = 8
 
 // found is a reference at a location, before its line and column are known.
 type found struct {
-	name string // normalised, or as written if that is not possible
+	name string // normalised, or as written if it cannot be normalised
 	images.Location
-	uses     int   // of the text that contains it, see [manifests.Document.Uses]
+	uses     int   // of the text that contains it; see [manifests.Document.Uses]
 	partUses []int // the same for each part
 	excluded bool  // in a PodSpec, although an entry says that it is not an image
 }
@@ -33,8 +33,8 @@ type located[T any] struct {
 	offset int
 }
 
-// findings are what some documents of a file contain, in their order. The indexes of documents
-// in them begin at 0.
+// findings are the contents of some documents of a file, in order. The indexes of documents begin
+// at 0.
 type findings struct {
 	documents    int
 	references   []found
@@ -43,7 +43,7 @@ type findings struct {
 	objects      []located[images.Object]
 	strangers    []located[images.Skipped] // documents that are not objects
 	credentials  []located[images.Credential]
-	empty        string          // why a document that could be an object contains none
+	empty        string          // why a document that looks like an object contains none
 	err          *images.Skipped // the first reason why the file cannot be read
 }
 
@@ -59,33 +59,33 @@ type walker struct {
 	doc      *manifests.Document
 	room     *int // remaining size of embedded documents, in characters
 	file     *manifests.File
-	document int      // in the file
-	object   string   // in the document
+	document int      // index in the file
+	object   string   // description of the current object
 	path     []string // keys and indexes of the current node
-	outer    int      // length of the part of path to the text that doc is embedded in
-	embedded int      // depth of embedding of doc; 0 if it is in the file itself
+	outer    int      // length of the part of path that leads to the text that doc is embedded in
+	embedded int      // depth of embedding of doc; 0 in the file itself
 	repeated int      // uses of the text that doc is embedded in
 	loose    bool     // doc is not an object, so the meaning of its fields is unknown
 	workload bool     // inside an object of a Kubernetes kind that runs pods
-	pods     bool     // inside something with a PodSpec, whatever kind its parts claim to be
+	pods     bool     // inside something that contains a PodSpec, whatever kind its parts claim to be
 	sealed   string   // why the object must not be edited, or ""
 	root     *manifests.Node
-	indexes  map[*manifests.Node]map[string]*manifests.Node // of large maps
+	indexes  map[*manifests.Node]map[string]*manifests.Node // indexes of large maps
 	// given looks up the other arguments of a command.
 	given      func(flat string) (string, bool)
-	flag       string                     // that the current string is the value of
-	name       string                     // of the current string: its key, or that of the variable
-	near       near                       // the current string
-	become     map[*manifests.Node]string // what strings of a container are with their variables put in
-	known      map[string]string          // the variables of the container
-	parameters *parameters                // of a pipeline; nil elsewhere
-	uses       *uses                      // of parameters, in the outermost pipeline around the node; nil: none is
+	flag       string                     // the flag whose value the current string is
+	name       string                     // the name of the current string: its key, or the name of its variable
+	near       near                       // what applies to the current string
+	become     map[*manifests.Node]string // strings of a container with their variables expanded
+	known      map[string]string          // values of the variables of the container
+	parameters *parameters                // of the current pipeline; nil outside pipelines
+	uses       *uses                      // of parameters, in the outermost pipeline around the node; nil outside pipelines
 }
 
 // scope is the context of a node.
 type scope struct {
 	places  []place
-	ignored int    // later entries of the catalogue, and guesses, do not apply; PodSpecs do
+	ignored int    // later entries of the catalogue, and guesses, do not apply, but PodSpecs do
 	reason  string // why something is ignored
 	builtin bool   // inside an object whose fields are all known
 	role    role   // in a PodSpec
@@ -93,18 +93,18 @@ type scope struct {
 	pairs   bool   // names and values that a program reads, in any object
 	machine bool   // inside the description of a machine or disk
 	near    near   // outside the kinds of Kubernetes
-	// taken are the values that are part of references in the list around a map.
+	// taken are the values that belong to references in the list around a map.
 	taken map[*manifests.Node]bool
 }
 
 const (
 	nothingIgnored = int(^uint(0) >> 1) // after every entry
-	// spokenOf is before every entry: images are only mentioned, except in a PodSpec,
+	// allIgnored is before every entry: images are only mentioned, except in a PodSpec,
 	// where they may be run.
-	spokenOf = -1
+	allIgnored = -1
 )
 
-// role of a node in a PodSpec.
+// role is the role of a node in a PodSpec.
 type role uint8
 
 const (
@@ -117,13 +117,13 @@ const (
 	imageVolume
 )
 
-// whole reports whether a PodSpec defines what a node is, so that nothing in it is guessed
-// to be a part of a reference.
+// whole reports whether a PodSpec defines the meaning of a node, so that no part of the node is
+// guessed to belong to a reference.
 func (r role) whole(n *manifests.Node) bool {
 	return r == container || n.Kind == manifests.List && (r == containerList || r == volumeList)
 }
 
-// roleOf returns the role of the value of a key in a map with the role parent.
+// roleOf returns the role of the value of a key, in a map whose role is parent.
 func roleOf(key string, parent role) role {
 	switch key {
 	case "containers", "initContainers", "ephemeralContainers":
@@ -145,8 +145,8 @@ func roleOf(key string, parent role) role {
 	return noRole
 }
 
-// pointer leads to the node at hand, or to the text that holds it. It is "" where the
-// application says more than it may.
+// pointer returns the pointer to the current node, or to the text that contains it. It returns ""
+// if the budget of the application is used up.
 func (w *walker) pointer() string {
 	path := w.path
 	if w.embedded > 0 {
@@ -187,7 +187,7 @@ func (w *walker) below(s scope, parent *manifests.Node, key string) scope {
 	return w.settled(child, parent)
 }
 
-// step returns the places below a key; none where the application has cost too much.
+// step returns the places below a key, or none if the budget of the application is used up.
 func (w *walker) step(places []place, key string) []place {
 	cost := 0
 	for _, p := range places {
@@ -199,8 +199,7 @@ func (w *walker) step(places []place, key string) []place {
 	return enter(places, key)
 }
 
-// settled returns the scope with the effect of entries that ignore it, which is of a
-// value in parent.
+// settled returns the scope of a value in parent, after the entries that ignore the value.
 func (w *walker) settled(s scope, parent *manifests.Node) scope {
 	for _, p := range s.places {
 		if p.reached() && p.Ignore && p.index < s.ignored && w.fits(p.field, parent) {
@@ -211,26 +210,27 @@ func (w *walker) settled(s scope, parent *manifests.Node) scope {
 	return s
 }
 
-// speaks returns the scope for values that only mention images.
-func (s scope) speaks(reason string) scope {
-	if s.ignored > spokenOf {
-		s.ignored, s.reason = spokenOf, reason
+// mentioning returns the scope for values that only mention images.
+func (s scope) mentioning(reason string) scope {
+	if s.ignored > allIgnored {
+		s.ignored, s.reason = allIgnored, reason
 	}
 	return s
 }
 
-// notRun is the reason for something that is not an image if no better one is known.
+// notRun is the reason for something that is not an image to run if no more specific reason is
+// known.
 const notRun = "not an image to run"
 
-// resource walks an object, except for its type and metadata. In status, which clusters
-// write, and in custom resource definitions only PodSpecs are used. places are the catalogue
-// entries for the object in the document that contains it.
+// resource walks an object, except for its type and metadata. In status, which clusters write,
+// and in CustomResourceDefinitions, only PodSpecs are used. places are the catalogue entries for
+// the object in the document that contains it.
 func (w *walker) resource(o manifests.Object, places ...place) {
 	group := o.Group()
 	before := *w
-	first, said := len(w.out.references), len(w.out.mentions)
+	first, mentions := len(w.out.references), len(w.out.mentions)
 	defer func() {
-		w.leaveMade(first, said)
+		w.leaveMade(first, mentions)
 		w.workload, w.pods, w.root, w.uses, w.parameters, w.sealed = before.workload, before.pods, before.root, before.uses, before.parameters, before.sealed
 	}()
 	w.workload, w.root, w.parameters = workload(group), o.Node, nil
@@ -268,7 +268,7 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 			default:
 				child.pairs = group == "" && (o.Kind == "ConfigMap" && key == "data" || o.Kind == "Secret" && key == "stringData")
 				if definition || key == "status" {
-					child = child.speaks("")
+					child = child.mentioning("")
 				}
 				w.node(value, o.Node, key, child)
 			}
@@ -279,12 +279,12 @@ func (w *walker) resource(o manifests.Object, places ...place) {
 	}
 }
 
-// ofSchema is why the default of a schema is not pinned.
+// ofSchema is the reason why the default in a schema is not pinned.
 const ofSchema = "a default in a schema, which may restrict what it can be"
 
-// defaults records the images that a schema gives fields without a value, which the API server
-// fills in. The tag of a name without one may be in another field. name is that of the field
-// that n describes, or properties reports that n has the schemas of fields.
+// defaults records the images that a schema sets as defaults of fields, which the API server
+// fills in. If a name has no tag, the tag may be in another field. name is the name of the field
+// that n describes. properties reports that n contains the schemas of fields.
 func (w *walker) defaults(n *manifests.Node, name string, properties bool) {
 	visit := func(key, name string, value *manifests.Node, properties bool) {
 		w.in(key, func() { w.defaults(value, name, properties) })
@@ -348,13 +348,13 @@ func (w *walker) annotations(n *manifests.Node, s scope) {
 	w.in("annotations", func() { w.node(n, nil, "annotations", s) })
 }
 
-// base64 walks the values of a Secret's data. Images in them are copied, but cannot be
+// base64 walks the values in the data of a Secret. Images in them are copied, but cannot be
 // pinned.
 func (w *walker) base64(n *manifests.Node) {
 	for i := range n.Fields {
 		key, value := n.Fields[i].Key, &n.Fields[i].Value
 		if value.Kind != manifests.Scalar { // clusters reject such a Secret
-			w.in(key, func() { w.node(value, n, key, scope{ignored: spokenOf, role: roleOf(key, noRole)}) })
+			w.in(key, func() { w.node(value, n, key, scope{ignored: allIgnored, role: roleOf(key, noRole)}) })
 			continue
 		}
 		data, err := base64.StdEncoding.DecodeString(value.Text())
@@ -370,8 +370,8 @@ func (w *walker) base64(n *manifests.Node) {
 	}
 }
 
-// node walks a value. parent is the map that has it under the key, or that has the list that
-// contains it.
+// node walks a value. parent is the map that contains it under key, or that contains the list
+// that contains it.
 func (w *walker) node(n, parent *manifests.Node, key string, s scope) {
 	switch n.Kind {
 	case manifests.Map:
@@ -408,21 +408,21 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		child := w.below(s, n, key)
 		switch {
 		case notLooked[key]:
-			child = child.speaks("")
+			child = child.mentioning("")
 		case name == "annotations" && w.catalogue.Notes.match(key):
-			child = child.speaks(compared)
+			child = child.mentioning(compared)
 		case tested && (key == "value" || key == "values"), conditions[key], queries[key] && value.Kind == manifests.Scalar:
-			child = child.speaks(condition)
+			child = child.mentioning(condition)
 		case key == "items" && n.Get("list").Text() != "": // rules of Falco
-			child = child.speaks(compared)
+			child = child.mentioning(compared)
 		case child.placed():
 		case child.ignored == nothingIgnored && (isCompareList(key) || comparedTo[name] && labelOf(key) == namesMany):
-			child = child.speaks(compared)
+			child = child.mentioning(compared)
 		case !s.builtin && (pushTo[name] && labelOf(key) >= namesOne || (pushTo[key] || isDestination(key, n, w.path)) && value.Kind == manifests.Scalar):
-			child = child.speaks(pushed)
+			child = child.mentioning(pushed)
 		default:
-			if reason := spokenName(key); reason != "" {
-				child = child.speaks(reason)
+			if reason := reasonOfName(key); reason != "" {
+				child = child.mentioning(reason)
 			}
 		}
 		child.machine = !s.builtin && key != "container" && (child.machine || isMachine(key) || onMachine && isBareImage(key))
@@ -431,7 +431,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 		}
 		child.role = roleOf(key, s.role)
 		switch {
-		case child.role != containerImage || s.ignored == spokenOf || w.pods || w.catalogue.isUsers(child.ignored):
+		case child.role != containerImage || s.ignored == allIgnored || w.pods || w.catalogue.isUsers(child.ignored):
 		case s.ignored == nothingIgnored:
 			child.ignored = nothingIgnored // entries for machines do not apply to containers
 		default:
@@ -443,7 +443,7 @@ func (w *walker) mapping(n *manifests.Node, name string, s scope) {
 	}
 }
 
-// placed reports whether the catalogue has an entry for a reference here.
+// placed reports whether the catalogue has an entry for a reference at this place.
 func (s scope) placed() bool {
 	return slices.ContainsFunc(s.places, func(p place) bool { return p.reached() && p.index < s.ignored && !p.Ignore && p.Parts == nil })
 }
@@ -454,17 +454,17 @@ var holdsReference = set("reference ref name url uri image")
 // conditions are keys of expressions that compare images.
 var conditions = set("condition conditions expr rego matchConditions preconditions when unless")
 
-// queries are keys of texts that select by images.
+// queries are keys of texts that select objects by image.
 var queries = set("query filter")
 
-// notLooked are the keys of schemas, prose and Knative's examples in ConfigMaps, which only
-// mention images, of labels and what selects by them, which cannot contain references, and of
-// Ceph's block devices, whose image is not a container image.
+// notLooked are the keys that are not searched: of schemas, prose and Knative's examples in
+// ConfigMaps, which only mention images; of labels and selectors, which cannot contain
+// references; and of Ceph's block devices, whose image is not a container image.
 var notLooked = set("openAPIV3Schema description longDescription summary documentation _example labels matchLabels nodeSelector selector rbd")
 
 func (w *walker) list(n *manifests.Node, key string, s scope) {
 	promise := max(s.label, labelOf(key))
-	name := "" // of the preceding flag
+	name := "" // name of the preceding flag
 	if !s.placed() {
 		s.pairs = true // names and values, like env
 	}
@@ -484,12 +484,12 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 		}
 		child := w.below(s, n, index)
 		child.label, child.taken = noLabel, split
-		if reason := spokenFlag(name); reason != "" {
-			child = child.speaks(reason)
+		if reason := reasonOfFlag(name); reason != "" {
+			child = child.mentioning(reason)
 		} else if name == "-d" && builds(n, given) {
-			child = child.speaks(pushed)
-		} else if reason := tool.spoken(item); reason != "" {
-			child = child.speaks(reason)
+			child = child.mentioning(pushed)
+		} else if reason := tool.next(item); reason != "" {
+			child = child.mentioning(reason)
 		}
 		switch {
 		case s.role == containerList && item.Kind == manifests.Map:
@@ -506,7 +506,7 @@ func (w *walker) list(n *manifests.Node, key string, s scope) {
 	}
 }
 
-// builds reports whether arguments are those of kaniko, whose -d is the destination.
+// builds reports whether arguments are for kaniko, whose -d is the destination.
 func builds(n *manifests.Node, given func(flat string) (string, bool)) bool {
 	if slices.ContainsFunc(n.Items, func(item manifests.Node) bool { return item.Text() == "run" }) {
 		return false
@@ -514,7 +514,7 @@ func builds(n *manifests.Node, given func(flat string) (string, bool)) bool {
 	return slices.ContainsFunc([]string{"dockerfile", "destination", "context", "f"}, func(flag string) bool { _, ok := given(flag); return ok })
 }
 
-// flagOf returns arg if it is a flag whose value is the next argument, else "".
+// flagOf returns arg if it is a flag whose value is the next argument, or "".
 func flagOf(arg string) string {
 	if strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "= \n") {
 		return arg
@@ -550,7 +550,7 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	switch {
 	case (key == "value" || key == "default" || key == "defaultValue") && parent != nil:
 		name := cmp.Or(parent.Get("name").Text(), parent.Get("key").Text(), path.Base(parent.Get("path").Text()))
-		if reason := w.spokenValue(name); reason != "" {
+		if reason := w.reasonOfValue(name); reason != "" {
 			w.mention(n, reason)
 			return
 		}
@@ -574,20 +574,21 @@ func (w *walker) scalar(n, parent *manifests.Node, key string, s scope) {
 	}
 }
 
-// repeatedHere is why a reference that only its form shows is not pinned if it has an anchor.
+// repeatedHere is the reason why a reference that is recognised only by its form is not pinned if
+// it has an anchor.
 const repeatedHere = "a YAML anchor repeats it, and the name of this field does not say that it is an image; write it out where it is one"
 
-// spokenValue returns the reason why the value of a variable or parameter with this name is
+// reasonOfValue returns the reason why the value of a variable or parameter with this name is
 // not an image to run, or "".
-func (w *walker) spokenValue(name string) string {
-	reason := spokenName(name)
+func (w *walker) reasonOfValue(name string) string {
+	reason := reasonOfName(name)
 	if words := splitWords(name); reason == "" && len(words) > 0 && pushNames[words[len(words)-1]] {
 		return pushed
 	}
 	if reason == "" && isCompareList(name) {
 		return compared
 	}
-	if reason == "" && isBareImage(name) && w.parameters.spoken(name) {
+	if reason == "" && isBareImage(name) && w.parameters.notRun(name) {
 		return parameter
 	}
 	return reason
@@ -610,7 +611,7 @@ func (w *walker) fits(f *field, parent *manifests.Node) bool {
 	return true
 }
 
-// use records that there is something at a field of the user's.
+// use records that a field of the user matched something.
 func (w *walker) use(f *field) {
 	if w.catalogue.isUsers(f.index) {
 		w.budget.fields.Store(f.index, true)
@@ -627,7 +628,7 @@ func (f *field) takes(value string) bool {
 func (w *walker) image(n *manifests.Node, key string, class images.Class, f *field) {
 	value := n.Value
 	if n.Kind != manifests.Scalar || n.Type != manifests.String && n.Type != manifests.Null && class != images.Pod {
-		return // readers of YAML disagree whether this is a number or a string
+		return // readers of YAML disagree on whether this is a number or a string
 	}
 	if n.Type == manifests.Null {
 		value = ""
@@ -688,8 +689,8 @@ func (w *walker) guess(n, parent *manifests.Node, key string, near near) bool {
 	return true
 }
 
-// ofContainer reports whether a short value is an image: any name with a tag, or a bare word
-// in a map that describes a container.
+// ofContainer reports whether a short value is an image: any name with a tag, or a bare word in a
+// map that describes a container.
 func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 	if bareTagged.MatchString(value) {
 		return !isPlaceholder(value)
@@ -702,14 +703,14 @@ func (w *walker) ofContainer(value string, parent *manifests.Node) bool {
 		hasAny(parent, "command", "args", "env", "envFrom", "imagePullPolicy", "volumeMounts", "workingDir", "script", "livenessProbe", "readinessProbe", "securityContext"))
 }
 
-// placeholder records a value that something else replaces. In embedded documents only those
-// with a reason are recorded.
+// placeholder records a value that something else replaces. In embedded documents, it records
+// only values with a reason.
 func (w *walker) placeholder(n *manifests.Node, value string, class images.Class, reason string) {
 	text := w.doc.Scalar(n)
 	w.placeholderAt(text, max(0, strings.Index(text.String, value)), value, class, reason)
 }
 
-// placeholderAt is placeholder for a value that is at an index of a text.
+// placeholderAt is like placeholder, for a value at an index of a text.
 func (w *walker) placeholderAt(text *manifests.Text, from int, value string, class images.Class, reason string) {
 	if w.embedded > 0 && reason == "" {
 		return
@@ -721,7 +722,7 @@ func (w *walker) placeholderAt(text *manifests.Text, from int, value string, cla
 	})
 }
 
-// encoded is why a reference in base64 is not pinned.
+// encoded is the reason why a reference in base64 is not pinned.
 const encoded = "it is encoded, and cannot be edited where it stands"
 
 // add adds a reference at text[i:j]. text is the text of n.
@@ -739,10 +740,10 @@ func (w *walker) add(f found, n *manifests.Node, text *manifests.Text, i, j int,
 	w.addFound(f, by)
 }
 
-// usesOf returns the number of fields in the file that have the text of a scalar.
+// usesOf returns the number of fields in the file that share the text of a scalar.
 func (w *walker) usesOf(n *manifests.Node) int { return max(w.repeated, 1) * w.doc.Uses(n) }
 
-// alias returns the position of the alias for a node, nil if there is none that could be
+// alias returns the position of the alias for a node, or nil if there is none that could be
 // replaced.
 func (w *walker) alias(n *manifests.Node) *images.Range {
 	span, ok := w.doc.Alias(n)

@@ -31,7 +31,7 @@ import (
 const (
 	// MediaType is the media type of a bundle, and the artifactType of its manifest.
 	MediaType = artifact.MediaTypeBundle
-	// predicateType is that of a statement that is only a signature.
+	// predicateType is the type of a statement that is only a signature.
 	predicateType = artifact.PredicateSignature
 
 	payloadType = artifact.MediaTypeStatement
@@ -144,7 +144,7 @@ func read(bundle []byte) (claim Claim, s artifact.Statement, envelope *dsse.Enve
 	}
 	env := b.GetDsseEnvelope()
 	if env == nil {
-		return claim, s, nil, errors.New("it holds no DSSE envelope")
+		return claim, s, nil, errors.New("it contains no DSSE envelope")
 	}
 	if err := descriptor.Unmarshal(env.GetPayload(), &s); err != nil {
 		return claim, s, nil, fmt.Errorf("statement: %w", err)
@@ -174,15 +174,15 @@ func Verify(ctx context.Context, verifier signature.Verifier, bundle []byte, man
 	return VerifyAs(ctx, verifier, bundle, manifest, predicateType)
 }
 
-// VerifyAs returns an error unless the bundle is a statement about the manifest by the key,
-// with that type of predicate. The error does not repeat the manifest.
+// VerifyAs returns an error unless the bundle is a statement about the manifest, signed by the
+// key, with the given type of predicate. The error does not name the manifest.
 func VerifyAs(ctx context.Context, verifier signature.Verifier, bundle []byte, manifest digest.Digest, predicate string) (Claim, error) {
 	claim, _, envelope, err := read(bundle)
 	if err != nil {
 		return Claim{}, err
 	}
 	if envelope.PayloadType != payloadType {
-		return claim, fmt.Errorf("the envelope holds %q, not %s", envelope.PayloadType, payloadType)
+		return claim, fmt.Errorf("the envelope contains %q, not %s", envelope.PayloadType, payloadType)
 	}
 	public, err := verifier.PublicKey()
 	if err != nil {
@@ -220,7 +220,7 @@ func Predicate(bundle []byte, into any) error {
 	return nil
 }
 
-// otherKey describes that a bundle names another key than the expected one.
+// otherKey reports that a bundle names a key other than the expected one.
 func otherKey(claim Claim, public crypto.PublicKey) string {
 	if hint, err := hint(public); err == nil && claim.KeyHint != "" && claim.KeyHint != hint {
 		return fmt.Sprintf(" (but by key %s, and this is %s)", claim.KeyHint, hint)
@@ -234,7 +234,7 @@ func Manifest(bundle []byte, subject ocispec.Descriptor) (artifact.Blob, error) 
 	return manifestOf(bundle, subject, predicateType)
 }
 
-// manifestOf is Manifest for a bundle with another type of predicate.
+// manifestOf is like Manifest, for a bundle with another type of predicate.
 func manifestOf(bundle []byte, subject ocispec.Descriptor, predicateType string) (artifact.Blob, error) {
 	annotations := map[string]string{
 		artifact.AnnotationBundleContent:   "dsse-envelope",
@@ -250,7 +250,7 @@ func manifestOf(bundle []byte, subject ocispec.Descriptor, predicateType string)
 	return blob, err
 }
 
-// Attached reads the bundle in a referrer; nil if it has none.
+// Attached reads the bundle in a referrer, or returns nil if it has none.
 func Attached(ctx context.Context, source content.Provider, referrer ocispec.Descriptor) ([]byte, error) {
 	bundle, _, err := artifact.ReadBundle(ctx, source, referrer)
 	return bundle, err

@@ -33,8 +33,8 @@ type Password func(confirm bool) ([]byte, error)
 
 var errNoPassword = errors.New("it is encrypted: set COSIGN_PASSWORD")
 
-// GenerateKey generates an ECDSA P-256 key pair in PEM: the private key encrypted like cosign's
-// (or plain PKCS#8 if the password is empty), the public key in PKIX form.
+// GenerateKey generates an ECDSA P-256 key pair in PEM. The private key is encrypted in the
+// format of cosign (or plain PKCS#8 if the password is empty), the public key is in PKIX form.
 func GenerateKey(password Password) (private, public []byte, err error) {
 	private, public, err = cryptoutils.GeneratePEMEncodedECDSAKeyPair(elliptic.P256(), func(confirm bool) ([]byte, error) {
 		if password == nil {
@@ -42,7 +42,7 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 		}
 		secret, err := password(confirm)
 		if len(secret) == 0 {
-			secret = nil // which means plain
+			secret = nil // which leaves the key unencrypted
 		}
 		return secret, err
 	})
@@ -52,10 +52,9 @@ func GenerateKey(password Password) (private, public []byte, err error) {
 	return private, public, nil
 }
 
-// LoadSigner opens a private key: a file (PKCS#8, PKCS#1 or SEC 1 PEM, or cosign's encrypted
-// form), env://NAME, [Stdin], or a key NAME://REF of the program sigstore-kms-NAME, which is
-// run. The name must be chosen by a person, and never taken from an artifact or a checked-in
-// file.
+// LoadSigner opens a private key: a file (PKCS#8, PKCS#1 or SEC 1 PEM, or the encrypted format of
+// cosign), env://NAME, [Stdin], or a key NAME://REF in the program sigstore-kms-NAME, which is
+// run. The name must come from a person, and never from an artifact or a checked-in file.
 func LoadSigner(ctx context.Context, name string, password Password) (*Key, error) {
 	if isProgramKey(name) {
 		p, public, err := newProgram(ctx, name)
@@ -89,14 +88,14 @@ func LoadSigner(ctx context.Context, name string, password Password) (*Key, erro
 	return key, err
 }
 
-// Key is a private key, which may be elsewhere. It implements [Signer], and [signature.Signer]
-// for other messages.
+// Key is a private key, which may be in another program. It implements [Signer], and
+// [signature.Signer] for other messages.
 type Key struct {
 	name     string
 	public   crypto.PublicKey
 	verifier signature.Verifier
 	sign     func(ctx context.Context, message []byte) ([]byte, error)
-	same     bool // the same message gets the same signature
+	same     bool // the same message always has the same signature
 }
 
 func newKey(public crypto.PublicKey, name string, sign func(context.Context, []byte) ([]byte, error)) (*Key, error) {
@@ -111,7 +110,7 @@ func newKey(public crypto.PublicKey, name string, sign func(context.Context, []b
 func (k *Key) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey, error) { return k.public, nil }
 
 // SignMessage implements [signature.Signer]. It never returns a signature that the public key
-// does not verify: a key that is elsewhere may sign with another hash, or have been replaced.
+// does not verify: a key in another program may sign with another hash, or have been replaced.
 func (k *Key) SignMessage(message io.Reader, opts ...signature.SignOption) ([]byte, error) {
 	ctx := context.Background()
 	for _, opt := range opts {
@@ -134,7 +133,7 @@ func (k *Key) SignMessage(message io.Reader, opts ...signature.SignOption) ([]by
 const (
 	// Stdin is the name of a key that is read from standard input.
 	Stdin = "-"
-	// environmentPrefix begins the name of a key in a variable.
+	// environmentPrefix is the prefix of the name of a key in a variable.
 	environmentPrefix = "env://"
 )
 
@@ -175,7 +174,7 @@ func newSigner(key crypto.PrivateKey) (signature.Signer, error) {
 }
 
 // deterministic signs according to RFC 6979: signing the same manifest again with the same key
-// gives the same signature, which need not be pushed again.
+// gives the same signature, so it need not be pushed again.
 type deterministic struct {
 	signature.Signer
 	key  *ecdsa.PrivateKey
@@ -191,10 +190,11 @@ func (d deterministic) SignMessage(message io.Reader, opts ...signature.SignOpti
 	return d.key.Sign(nil, sum, hash)
 }
 
-// decode returns the block of a PEM file with one key: a second one would silently be ignored.
+// decode returns the block of a PEM file, which must contain one key, because a second key would
+// be silently ignored.
 func decode(data []byte) (*pem.Block, error) {
 	block, rest := pem.Decode(bytes.TrimPrefix(data, []byte("\ufeff")))
-	if block != nil && block.Type == "EC PARAMETERS" { // which openssl writes before the key
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl writes this before the key
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
@@ -234,9 +234,9 @@ func parsePrivate(data []byte, password Password) (crypto.PrivateKey, error) {
 	return key, err
 }
 
-// OpenVerifier opens a public key like [LoadVerifier], and that of a key NAME://REF by running
-// the program sigstore-kms-NAME. The name must be chosen by a person, and never taken from an
-// artifact or a checked-in file.
+// OpenVerifier opens a public key like [LoadVerifier], or that of a key NAME://REF by running the
+// program sigstore-kms-NAME. The name must come from a person, and never from an artifact or a
+// checked-in file.
 func OpenVerifier(ctx context.Context, name string) (signature.Verifier, error) {
 	if !isProgramKey(name) {
 		return LoadVerifier(name)
@@ -249,8 +249,8 @@ func OpenVerifier(ctx context.Context, name string) (signature.Verifier, error) 
 }
 
 // Verifiers opens public keys like [OpenVerifier], each once, for several verifications: a
-// program may be slow, and tokens do not stand many programs at once. The zero value is ready for
-// use, and nil opens a key every time.
+// program may be slow, and a token may not support many programs at once. The zero value is ready
+// for use, and nil opens a key every time.
 type Verifiers struct {
 	mu     sync.Mutex
 	opened map[string]signature.Verifier
@@ -277,8 +277,8 @@ func (v *Verifiers) Open(ctx context.Context, name string) (signature.Verifier, 
 	return opened, nil
 }
 
-// LoadVerifier reads a public key in PKIX PEM: a file, env://NAME, or [Stdin]. A private key is
-// refused, because verifiers should not have it.
+// LoadVerifier reads a public key in PKIX PEM: a file, env://NAME, or [Stdin]. It rejects a
+// private key, because verifiers should not have it.
 func LoadVerifier(file string) (signature.Verifier, error) {
 	data, err := readKey(file)
 	if err != nil {
@@ -324,7 +324,7 @@ func KeyDigest(verifier signature.Verifier) (digest.Digest, error) {
 	return digest.FromBytes(der), nil
 }
 
-// hint returns the name of a public key in a bundle, as in cosign: base64 of the SHA-256 of its
+// hint returns the name of a public key in a bundle, like cosign: base64 of the SHA-256 of its
 // PKIX DER.
 func hint(key crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)

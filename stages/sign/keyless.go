@@ -35,16 +35,16 @@ import (
 )
 
 const (
-	// serviceTime bounds the total time of Sigstore's services for one signature.
+	// serviceTime limits the total time of the services for one signature.
 	serviceTime = time.Minute
-	// serviceTries is how often a busy or broken service is asked.
+	// serviceTries is how often a busy or failing service is asked.
 	serviceTries = 3
-	// serviceDelay is the time before the second try; it doubles for each further one.
+	// serviceDelay is the delay before the second try. It doubles for each further one.
 	serviceDelay = time.Second
-	// maxService bounds an answer, in bytes.
+	// maxService limits the size of an answer, in bytes.
 	maxService = 4 << 20
-	// clockDifference is the largest difference between the clock of a timestamp authority and
-	// this machine's.
+	// clockDifference is the largest accepted difference between the clock of a timestamp
+	// authority and that of this machine.
 	clockDifference = 5 * time.Minute
 )
 
@@ -52,16 +52,16 @@ const (
 type ServiceOptions struct {
 	// SigningConfig is the JSON with the URLs of the services. No request is sent anywhere else.
 	SigningConfig []byte
-	// TrustedRoot is the JSON with their certificates. A signature that it does not verify is an
-	// error.
+	// TrustedRoot is the JSON with their certificates. A signature that cannot be verified with
+	// it is an error.
 	TrustedRoot []byte
 	// Transport sends the requests.
 	Transport http.RoundTripper
-	// Now is the clock; nil is the system's.
+	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
 }
 
-// Services are those of one Sigstore instance.
+// Services are the services of one Sigstore instance.
 type Services struct {
 	o         ServiceOptions
 	config    *root.SigningConfig
@@ -84,14 +84,14 @@ func ReadTrustedRoot(data []byte) (*root.TrustedRoot, error) {
 	return trusted, nil
 }
 
-// NewServices reads the files of a Sigstore. It sends no request.
+// NewServices reads the files of a Sigstore instance. It sends no request.
 func NewServices(o ServiceOptions) (*Services, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	s := &Services{o: o, wait: serviceTime, try: serviceDelay}
 	config, err := root.NewSigningConfigFromJSON(o.SigningConfig)
-	if err != nil { // whose text is protobuf's, or lacks the type
+	if err != nil { // the error text comes from protobuf, or lacks the type
 		return nil, fmt.Errorf("signing config: it is not JSON of the type %s", root.SigningConfigMediaType02)
 	}
 	s.config = config
@@ -108,7 +108,7 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	if s.logs, err = selectServices(config.RekorLogURLs(), config.RekorLogURLsConfig(), sgsign.RekorAPIVersions, o.Now()); err != nil {
 		return nil, fmt.Errorf("signing config: transparency log: %w", err)
 	}
-	// A log of version 1 provides the time.
+	// A log of version 1 also provides the time.
 	if len(config.TimestampAuthorityURLs()) == 0 && s.logs[0].version == 1 {
 		return s, nil
 	}
@@ -118,13 +118,13 @@ func NewServices(o ServiceOptions) (*Services, error) {
 	return s, nil
 }
 
-// service is one that is used.
+// service is a service that is used.
 type service struct {
 	url     string
 	version uint32
 }
 
-// selectServices selects services, all of one version.
+// selectServices selects services, all of the same version.
 func selectServices(list []root.Service, config root.ServiceConfiguration, versions []uint32, now time.Time) (used []service, err error) {
 	chosen, err := root.SelectServices(list, config, versions, now)
 	if err != nil {
@@ -140,8 +140,8 @@ func selectServices(list []root.Service, config root.ServiceConfiguration, versi
 	return used, nil
 }
 
-// serviceURL checks the URL of a service. An identity token is a secret: it is sent by TLS, or
-// does not leave the machine.
+// serviceURL checks the URL of a service. An identity token is a secret, so it is only sent with
+// TLS, or within this machine.
 func serviceURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
@@ -169,14 +169,14 @@ type Keyless struct {
 	token Token
 
 	mu  sync.Mutex
-	who *certificate.Summary // the identity in the token, once it was requested
+	who *certificate.Summary // the identity in the token, after it was requested
 }
 
 // NewKeyless returns a signer. It requests a token when it signs.
 func NewKeyless(s *Services, token Token) *Keyless { return &Keyless{Services: s, token: token} }
 
-// Made implements [Signer]. It returns false, because the signer is known only from a token,
-// and each signature is by another key.
+// Made implements [Signer]. It returns false, because the signer is only known from a token, and
+// each signature is made with another key.
 func (k *Keyless) Made(context.Context, []byte, digest.Digest) bool { return false }
 
 // MadeStatement implements [Signer]. Only a certificate shows how Fulcio names the holder of a
@@ -207,7 +207,7 @@ func (k *Keyless) MadeStatement(ctx context.Context, bundle []byte, manifest dig
 	return true, nil
 }
 
-// verify verifies an earlier keyless bundle, which may be of other services.
+// verify verifies an earlier keyless bundle, which may come from other services.
 func (s *Services) verify(b *sgbundle.Bundle) error {
 	options := []sgverify.VerifierOption{sgverify.WithObserverTimestamps(1)}
 	if len(s.trusted.RekorLogs()) > 0 {
@@ -224,7 +224,7 @@ func (s *Services) verify(b *sgbundle.Bundle) error {
 	return err
 }
 
-// identity returns the identity in the token, as it appears in a certificate.
+// identity returns the identity in the token, in the form of a certificate.
 func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -248,7 +248,7 @@ func (k *Keyless) identity(ctx context.Context) (*certificate.Summary, error) {
 	return k.who, nil
 }
 
-// summary reads who a certificate is for.
+// summary reads for whom a certificate was issued.
 func summary(der []byte) (certificate.Summary, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -257,8 +257,8 @@ func summary(der []byte) (certificate.Summary, error) {
 	return certificate.SummarizeCertificate(cert)
 }
 
-// certifier returns a token, and a provider of certificates for it and a new key. The context
-// must be cancelled by the caller.
+// certifier returns a token, and a provider of certificates for it and a new key. The caller must
+// call cancel.
 func (k *Keyless) certifier(ctx context.Context) (token string, c certifier, cancel context.CancelFunc, err error) {
 	if token, err = k.token(ctx); err != nil {
 		return "", certifier{}, nil, err
@@ -306,7 +306,8 @@ func (k *Keyless) Bundle(ctx context.Context, statement []byte) ([]byte, error) 
 	return encode(made)
 }
 
-// redacted is an error whose text is one line and has no secret, even if a service repeated it.
+// redacted is an error whose text is a single line without secrets, even if a service repeated
+// them.
 type redacted struct {
 	error
 	secret string
@@ -317,7 +318,7 @@ func (r redacted) Error() string {
 }
 func (r redacted) Unwrap() error { return r.error }
 
-// certifier adds to errors what the token was for.
+// certifier adds to errors what the token was used for.
 type certifier struct {
 	*sgsign.Fulcio
 	at   string
@@ -342,7 +343,7 @@ func (s *Services) authorities(ask *asker) (list []*sgsign.TimestampAuthority) {
 	return list
 }
 
-// check verifies a bundle before it is returned; material is additional trusted material.
+// check verifies a bundle before it is returned. material is additional trusted material.
 func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial) error {
 	b, err := sgbundle.NewBundle(made)
 	if err != nil {
@@ -374,8 +375,8 @@ func (s *Services) check(made *bundlev1.Bundle, material ...root.TrustedMaterial
 	return nil
 }
 
-// checkClocks compares the times of the timestamp authorities with a certificate's, if there is
-// one, and with this machine's.
+// checkClocks compares the times from timestamp authorities with the validity of a certificate,
+// if there is one, and with the clock of this machine.
 func (s *Services) checkClocks(material *bundlev1.VerificationMaterial) error {
 	var cert *x509.Certificate
 	if data := material.GetCertificate().GetRawBytes(); data != nil {
@@ -400,7 +401,7 @@ func (s *Services) checkClocks(material *bundlev1.VerificationMaterial) error {
 	return nil
 }
 
-// Timestamped signs with a key, and adds tokens of timestamp authorities.
+// Timestamped signs with a key and adds timestamps from timestamp authorities.
 type Timestamped struct {
 	*Services
 	key *Key
@@ -454,8 +455,8 @@ func (t *Timestamped) Bundle(ctx context.Context, statement []byte) ([]byte, err
 	return encode(&b)
 }
 
-// asker sends the requests of one signature within one context, because sigstore-go's clients
-// use none.
+// asker sends the requests for one signature with one context, because the clients in sigstore-go
+// do not use any.
 type asker struct {
 	ctx  context.Context
 	base http.RoundTripper
@@ -468,7 +469,7 @@ func (s *Services) asker(ctx context.Context) (*asker, context.CancelFunc) {
 	return &asker{ctx: ctx, base: s.o.Transport, try: s.try}, cancel
 }
 
-// failed returns the error of a service, with its URL, and the reason why it was given up.
+// failed returns the error of a service, with its URL and the reason for giving up.
 func (a *asker) failed(err error) error {
 	if cause := context.Cause(a.ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w (%w)", cause, err)
@@ -479,8 +480,8 @@ func (a *asker) failed(err error) error {
 	return err
 }
 
-// RoundTrip implements [http.RoundTripper]. It returns the message of a busy or broken service
-// as an error, because sigstore-go's clients lose it.
+// RoundTrip implements [http.RoundTripper]. It returns the message of a busy or failing service
+// as an error, because the clients in sigstore-go lose it.
 func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 	delay := a.try
 	a.last = req.URL.Scheme + "://" + req.URL.Host
@@ -519,8 +520,8 @@ func (a *asker) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// logClient adds entries to a Rekor. Sigstore's own clients support neither the user's
-// certificates nor contexts.
+// logClient adds entries to a Rekor log. Sigstore's own clients support neither additional
+// certificate authorities nor contexts.
 type logClient struct {
 	at  string
 	ask *asker
@@ -582,7 +583,7 @@ func (l logClient) noEntry(err error) error {
 	return fmt.Errorf("write to the log %s: its answer is not an entry: %w", l.at, err)
 }
 
-// post sends an entry, and returns the log's answer.
+// post sends an entry, and returns the answer of the log.
 func (l logClient) post(ctx context.Context, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.at+path, bytes.NewReader(body))
 	if err != nil {

@@ -24,27 +24,28 @@ import (
 )
 
 const (
-	// personTime bounds how long a person may take to log in.
+	// personTime limits the time that a person may take to log in.
 	personTime = 5 * time.Minute
 	// maxInterval is the longest interval between requests that an issuer may ask for.
 	maxInterval = time.Minute
-	// maxCode bounds the code that a person enters.
+	// maxCode limits the length of the code that a person enters.
 	maxCode = 64
-	// tokenReserve is how long a token must remain valid to be used again.
+	// tokenReserve is the remaining validity that a token needs to be used again.
 	tokenReserve = 30 * time.Second
-	// clientID is the name of Sigstore's clients at issuers.
+	// clientID is the client ID of Sigstore's clients at issuers.
 	clientID = "sigstore"
-	// callbackPath is where the browser returns to.
+	// callbackPath is the path that the browser returns to.
 	callbackPath = "/auth/callback"
 )
 
 // Prompt describes what a person must do to log in.
 type Prompt struct {
-	// URL to open in a browser.
+	// URL is the URL to open in a browser.
 	URL string
-	// Code to enter there; "" if the URL has it.
+	// Code is the code to enter there; "" if the URL contains it.
 	Code string
-	// Browser means that it must be a browser on this machine, which returns to this process.
+	// Browser reports that the browser must be on this machine, because it returns to this
+	// process.
 	Browser bool
 }
 
@@ -57,8 +58,8 @@ type Person struct {
 	Ask func(ctx context.Context, prompt Prompt) error
 }
 
-// PersonToken returns the tokens of a person who logs in. A token is used while it is valid, so
-// that the person is asked once for several signatures.
+// PersonToken returns the tokens of a person who logs in. It reuses a token while it is valid, so
+// that the person logs in once for several signatures.
 func (s *Services) PersonToken(p Person) (Token, error) {
 	chosen, err := root.SelectService(s.config.OIDCProviderURLs(), []uint32{1}, s.o.Now())
 	if err != nil {
@@ -92,7 +93,7 @@ func (s *Services) logIn(ctx context.Context, issuer string, p Person) (string, 
 	caller := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, personTime, fmt.Errorf("no one logged in within %s", personTime))
 	defer cancel()
-	// The library sends requests without the given context.
+	// The library sends requests without using ctx.
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: &asker{ctx: ctx, base: s.o.Transport, try: s.try}})
 	config, err := discover(ctx, issuer)
 	if err != nil {
@@ -137,7 +138,7 @@ func refusedLogIn(err error) error {
 	case ok && refused.ErrorCode != "":
 		return fmt.Errorf("it answers %q %q", refused.ErrorCode, refused.ErrorDescription)
 	case ok:
-		return fmt.Errorf("it answers %s", refused.Response.Status) // and perhaps a secret
+		return fmt.Errorf("it answers %s", refused.Response.Status) // the body may contain a secret
 	}
 	return err
 }
@@ -171,7 +172,7 @@ func discover(ctx context.Context, issuer string) (*oauth2.Config, error) {
 	}
 	for _, at := range []string{said.Authorization, said.Token, said.Device} {
 		if at == "" {
-			continue // not every issuer has each
+			continue // not every issuer has all of them
 		}
 		if _, err := serviceURL(at); err != nil {
 			return nil, fmt.Errorf("%s: %w", req.URL, err)
@@ -208,8 +209,8 @@ func onDevice(ctx context.Context, config *oauth2.Config, ask func(context.Conte
 	return made, "", err
 }
 
-// inBrowser lets the person log in with a browser that returns to this process, with the code
-// that is exchanged for the token (RFC 8252, with PKCE).
+// inBrowser lets the person log in with a browser that returns to this process with a code, which
+// is exchanged for the token (RFC 8252, with PKCE).
 func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Context, Prompt) error) (*oauth2.Token, string, error) {
 	if config.Endpoint.AuthURL == "" {
 		return nil, "", errors.New("it has no login for browsers")
@@ -228,14 +229,14 @@ func inBrowser(ctx context.Context, config *oauth2.Config, ask func(context.Cont
 	mux.HandleFunc("GET "+callbackPath, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case answers <- answerOf(state, w, r):
-		default: // the browser has returned before
+		default: // the browser has returned already
 		}
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: serviceTime}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
+	serving.Go(func() { _ = server.Serve(listener) }) // ends when the server is closed
 	defer serving.Wait()
-	defer func() { _ = server.Close() }() // its port is all that it has
+	defer func() { _ = server.Close() }() // only its port matters
 
 	nonce, verifier := rand.Text(), oauth2.GenerateVerifier()
 	if err := ask(ctx, Prompt{URL: config.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("nonce", nonce)), Browser: true}); err != nil {
@@ -258,7 +259,7 @@ type answer struct {
 	err  error
 }
 
-// answerOf reads the request with which the browser returns, and answers it.
+// answerOf reads the request with which the browser returns, and responds to it.
 func answerOf(state string, w http.ResponseWriter, r *http.Request) answer {
 	query := r.URL.Query()
 	a := answer{code: query.Get("code")}

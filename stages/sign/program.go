@@ -19,21 +19,21 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
 )
 
-// programPrefix begins the names of programs with keys, as in sigstore's plugin protocol:
-// NAME://REF is a key of the program sigstore-kms-NAME.
+// programPrefix is the prefix of the names of programs with keys, as in sigstore's plugin
+// protocol: NAME://REF is a key in the program sigstore-kms-NAME.
 const programPrefix = "sigstore-kms-"
 
 const (
-	// programTime bounds one call of a program. Some wait for a person to touch a token.
+	// programTime limits one call of a program. Some wait for a person to touch a token.
 	programTime   = 2 * time.Minute
 	programLinger = time.Second
-	// maxAnswer bounds what a program may print, in bytes.
+	// maxAnswer limits the output of a program, in bytes.
 	maxAnswer = 1 << 20
-	// maxComplaint bounds how much of a program's standard error is repeated, in bytes.
+	// maxComplaint limits how much of the standard error of a program is repeated, in bytes.
 	maxComplaint = 1 << 10
 )
 
-// programName matches what may precede "://", which is never a path.
+// programName matches the part of a key before "://", which is never a path.
 var programName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 // program is a key in a KMS or HSM, accessed by a program that implements sigstore's protocol:
@@ -45,8 +45,8 @@ type program struct {
 	name string // of the executable
 	ref  string
 	hash crypto.Hash
-	// time bounds a call, and linger how long a program that has ended, or was stopped, may keep
-	// its output open.
+	// time limits a call. linger limits how long the output may stay open after the program has
+	// ended or was stopped.
 	time, linger time.Duration
 }
 
@@ -63,7 +63,7 @@ func newProgram(ctx context.Context, key string) (*program, crypto.PublicKey, er
 	}
 	p := &program{key: key, name: programPrefix + name, ref: ref, hash: crypto.SHA256, time: programTime, linger: programLinger}
 	if ref == "" {
-		return nil, nil, fmt.Errorf("key %s: it names no key of %s", key, p.name)
+		return nil, nil, fmt.Errorf("key %s: it names no key in %s", key, p.name)
 	}
 	if _, err := exec.LookPath(p.name); err != nil {
 		return nil, nil, fmt.Errorf("key %s: there is no program %s on the PATH: install the sigstore plugin of that name", key, p.name)
@@ -72,8 +72,8 @@ func newProgram(ctx context.Context, key string) (*program, crypto.PublicKey, er
 	if err != nil {
 		return nil, nil, err
 	}
-	// The program must be given the hash when it opens a key, so the type of the key must be
-	// known first: P-384, for example, requires SHA-384.
+	// The program must be told the hash when it opens a key, which depends on the type of the
+	// key: P-384, for example, requires SHA-384.
 	details, err := signature.GetDefaultAlgorithmDetails(public)
 	if err != nil {
 		return nil, nil, fmt.Errorf("key %s: %w", key, err)
@@ -101,7 +101,7 @@ func (p *program) publicKey(ctx context.Context) (crypto.PublicKey, error) {
 	return public, nil
 }
 
-// sign lets the program sign a message.
+// sign makes the program sign a message.
 func (p *program) sign(ctx context.Context, message []byte) ([]byte, error) {
 	answer, err := p.call(ctx, message, &common.MethodArgs{
 		MethodName: common.SignMessageMethodName, SignMessage: &common.SignMessageArgs{SignOptions: &common.SignOptions{}},
@@ -167,7 +167,7 @@ func (p *program) call(ctx context.Context, stdin []byte, method *common.MethodA
 	return &out, nil
 }
 
-// oneLine puts what others wrote in one line.
+// oneLine puts text that others wrote on one line.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // head keeps the beginning of what is written to it.

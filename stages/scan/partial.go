@@ -14,25 +14,25 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// A name whose tag, digest or registry is in another field is half a reference. By itself
-// it would mean :latest, which nothing runs.
+// A name whose tag, digest or registry is in another field is a partial reference. Taken alone,
+// it would mean :latest, which is not what runs.
 
 const (
-	// besideIt is why half a reference in text or arguments is not pinned.
+	// besideIt is the reason why a partial reference in text or arguments is not pinned.
 	besideIt = "the rest of the reference stands beside it, and not in it"
-	// filledIn is why the meaning of half a reference is unknown.
+	// filledIn is the reason why the meaning of a partial reference is unknown.
 	filledIn = "its tag stands beside it, and is filled in later"
-	// openTag is why a name without a tag does not mean :latest.
+	// openTag is the reason why a name without a tag does not mean :latest.
 	openTag = "its tag may stand elsewhere, or be added by what reads it"
 )
 
-// halves are the keys of the values that complete the name of an image.
-type halves struct{ registry, tag, digest string }
+// complements are the keys of the values that complete the name of an image.
+type complements struct{ registry, tag, digest string }
 
-// stem returns the part of a key that the keys of tag, digest and registry share, in lower
-// case without separators: proxyimage for proxy-image, proxyImageName and
-// PROXY_IMAGE_REPOSITORY, worker for WORKER_REPO. It returns noLabel for one that names an
-// image only if its tag is there, and notImage for one that does not.
+// stem returns the part of a key that the keys of tag, digest and registry have in common, in
+// lower case and without separators: proxyimage for proxy-image, proxyImageName and
+// PROXY_IMAGE_REPOSITORY, worker for WORKER_REPO. The label is noLabel for a key that names an
+// image only together with a tag, and notImage for a key that does not name an image.
 func stem(key string) (string, label) {
 	words := splitWords(key)
 	for len(words) > 1 && nameWords[words[len(words)-1]] {
@@ -50,10 +50,11 @@ func stem(key string) (string, label) {
 	return "", notImage
 }
 
-// otherThings are words of keys whose repositories and tags are not those of images.
+// otherThings are words of keys whose repositories and tags do not belong to images.
 var otherThings = set("chart charts helm git source module modules")
 
-// theOnly are the words before "image" that name the image of a map, not one of several.
+// theOnly are the words before "image" that name the only image of a map, rather than one of
+// several.
 var theOnly = set("base default container docker main")
 
 var nameWords = set("name repository repo url uri ref reference base")
@@ -71,14 +72,14 @@ func flat(key string) string {
 	}, key)
 }
 
-// complete finds the keys that complete the image of a stem, which has a label. value is its
-// name; parts that it already has are not looked up. find looks up a key in flat form.
-func (c *catalogue) complete(stem string, l label, value string, find func(flat string) (value string, ok bool)) (h halves, ok bool) {
+// complete finds the keys that complete the image of a stem with label l. value is the name of
+// the image; parts that it already has are not looked up. find looks up a key in flat form.
+func (c *catalogue) complete(stem string, l label, value string, find func(flat string) (value string, ok bool)) (keys complements, ok bool) {
 	named := imageref.Split(value)
 	host, _, hosted := strings.Cut(named.Name, "/")
 	hosted = hosted && strings.ContainsAny(host, ".:")
 	if l == notImage || l == noLabel && (named.Version() != "" || !hosted || !c.Registries.match(host) || !c.plausible(value, namesOne)) {
-		return h, false
+		return keys, false
 	}
 	at := max(strings.LastIndex(stem, "image"), 0)
 	base := strings.TrimSuffix(stem, "image")
@@ -90,37 +91,37 @@ func (c *catalogue) complete(stem string, l label, value string, find func(flat 
 		}
 		return ""
 	}
-	// with returns what the keys of a part may be called: proxyimagetag and proxytag, or tagproxy.
-	with := func(parts ...string) (keys []string) {
+	// with returns the possible keys of a part: proxyimagetag and proxytag, or tagproxy.
+	with := func(parts ...string) (names []string) {
 		for _, part := range parts {
-			keys = append(keys, stem+part)
+			names = append(names, stem+part)
 		}
 		for _, part := range parts {
 			if rest, ok := strings.CutPrefix(stem[at:], "image"); ok {
-				keys = append(keys, stem[:at]+part+rest)
+				names = append(names, stem[:at]+part+rest)
 			} else if nameWords[stem] {
-				keys = append(keys, "image"+part)
+				names = append(names, "image"+part)
 			}
 		}
-		return keys
+		return names
 	}
 	any := func(string) bool { return true }
 	if named.Version() == "" {
-		h.tag = first(any, append(with("tag", "version", "ver"), "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion")...)
-		if _, another := find("image"); h.tag == "" && theOnly[base] && !another {
-			h.tag = first(any, "tag", "version")
+		keys.tag = first(any, append(with("tag", "version", "ver"), "default"+stem+"version", "default"+stem+"tag", stem+"defaultversion")...)
+		if _, another := find("image"); keys.tag == "" && theOnly[base] && !another {
+			keys.tag = first(any, "tag", "version")
 		}
 	}
 	if named.Digest == "" {
-		h.digest = first(isDigest, with("digest", "sha256", "sha", "hash", "checksum")...)
+		keys.digest = first(isDigest, with("digest", "sha256", "sha", "hash", "checksum")...)
 	}
 	if l == namesOne && !hosted {
-		h.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"prefix", "imageprefix", stem+"hub", "registry", "hub")
-		if h.registry == "" {
-			h.registry = first(c.isKnown, stem+"host", "host")
+		keys.registry = first(isRegistry, stem+"registry", base+"registry", "imageregistry", stem+"prefix", "imageprefix", stem+"hub", "registry", "hub")
+		if keys.registry == "" {
+			keys.registry = first(c.isKnown, stem+"host", "host")
 		}
 	}
-	return h, h.tag != "" || h.digest != "" || h.registry != ""
+	return keys, keys.tag != "" || keys.digest != "" || keys.registry != ""
 }
 
 // isDigest reports whether a text is a digest, its hex, or a placeholder for one.
@@ -141,28 +142,29 @@ func (c *catalogue) isKnown(s string) bool {
 	return isRegistry(s) && c.Registries.match(host)
 }
 
-// isOpen reports whether a value is filled in later: it is null, or comes from elsewhere.
+// isOpen reports whether a value is filled in later, because it is null or comes from elsewhere.
 func isOpen(n *manifests.Node) bool { return n.Kind != manifests.Scalar || n.Type == manifests.Null }
 
-// mayTag are names, in flat form, of values that may be the tag of the images beside and below
-// them, or a part of it.
+// mayTag are names, in flat form, of values that may be the tag, or a part of the tag, of the
+// images in the same map and below it.
 var mayTag = set("tag tags version imagetag imageversion defaulttag defaultimagetag defaultversion appversion newtag tagselection release channel build")
 
 // mayEnd are names of values that may be added to the tag of an image that has one.
 var mayEnd = set("tagsuffix imagetagsuffix imagesuffix")
 
-// near is what a map, and those above it, say of the tags of images that stand by themselves.
+// near is what a map, and the maps above it, imply about the tags of images that have none of
+// their own.
 type near struct {
-	levels int  // below which something may be their tag
-	ends   bool // something may be added to their tag
+	levels int  // number of levels below which something may be their tag
+	ends   bool // something may be appended to their tag
 }
 
-// levelsBelow is how far below a tag the names of images may be: in the same map, and in what
-// is two levels below it: {tag: v1, images: {web: {name: x}}}.
+// levelsBelow is how far below a tag the names of images may be: in the same map, and in what is
+// up to two levels below it: {tag: v1, images: {web: {name: x}}}.
 const levelsBelow = 3
 
-// of returns the same for the values of a map, or of a list of names and values. Those that are
-// parts of a reference complete no other.
+// of returns what applies to the values of a map, or of a list of names and values. Values that
+// are part of a reference complete no other one.
 func (b near) of(n *manifests.Node, parts map[*manifests.Node]bool) near {
 	b.levels--
 	see := func(key string, value *manifests.Node) {
@@ -182,7 +184,7 @@ func (b near) of(n *manifests.Node, parts map[*manifests.Node]bool) near {
 	return b
 }
 
-// found returns what b and the assignments around a text say, which find looks up.
+// found adds to b what the assignments around a text imply, which find looks up.
 func (b near) found(find func(flat string) (string, bool)) near {
 	for _, names := range []map[string]bool{mayTag, mayEnd} {
 		for name := range names {
@@ -194,7 +196,7 @@ func (b near) found(find func(flat string) (string, bool)) near {
 	return b
 }
 
-// open reports whether the tag of a name, the value of a key, may stand elsewhere.
+// open reports whether the tag of a name, which is the value of a key, may be elsewhere.
 func (b near) open(key, value string) bool {
 	if b.levels > 0 && b.ends {
 		return true
@@ -203,25 +205,25 @@ func (b near) open(key, value string) bool {
 	return imageref.Split(value).Version() == "" && (b.levels > 0 || strings.HasSuffix(key, "baseimage") || strings.HasSuffix(key, "imagebase"))
 }
 
-// partly is why a reference with a variable in it is not pinned.
+// partly is the reason why a reference that contains a variable is not pinned.
 const partly = "a part of it is the value of a variable"
 
 // variable matches the use of a variable in the values of variables and in arguments, and the
-// escape that prevents it.
+// escape sequence that prevents it.
 var variable = regexp.MustCompile(`\$\$|\$\(([A-Za-z_][\w.-]*)\)`)
 
 const (
-	// maxExpanded bounds a value with its variables put in, in bytes: a longer one is a script,
+	// maxExpanded limits a value with its variables expanded, in bytes: a longer one is a script,
 	// not a reference.
 	maxExpanded = 4096
-	// maxVariables bounds what is put into the values of a container, in bytes, because
-	// variables of variables can double with each.
+	// maxVariables limits the size of all expanded values of a container, in bytes, because
+	// nested variables can double the size at each level.
 	maxVariables = 64 << 10
 )
 
-// variables returns what values in the map of a container, its variables and arguments, become
-// when their variables are put in, as Kubernetes does it: those with literal values, in
-// variables those before it. known are the values of all variables.
+// variables returns the values in the map of a container (its variables and arguments) with
+// variables expanded in the way of Kubernetes: variables with literal values and, in variables,
+// only those defined earlier. known are the values of all variables.
 func variables(container *manifests.Node) (become map[*manifests.Node]string, known map[string]string) {
 	env := container.Get("env")
 	if env == nil || env.Kind != manifests.List {
@@ -275,22 +277,22 @@ func variables(container *manifests.Node) (become map[*manifests.Node]string, kn
 	return become, known
 }
 
-// unfilled matches a reference with variables that are not known.
+// unfilled matches a reference that contains unknown variables.
 var unfilled = regexp.MustCompile(`[\w./:@-]*\$\([A-Za-z_][\w.-]*\)(?:[\w./:@-]|\$\([A-Za-z_][\w.-]*\))*`)
 
-// expanded records the references in a string of a container that have variables as a part.
-// value is the string with these put in. A variable that is a whole reference is found where
-// it is defined.
+// expanded records the references in a string of a container that contain variables. value is the
+// string with the variables expanded. A variable that is a whole reference is found where it is
+// defined.
 func (w *walker) expanded(n *manifests.Node, value string, promise label) {
 	text := w.doc.Scalar(n)
-	at := strings.Index(value, "=") + 1 // of --flag=value
+	at := strings.Index(value, "=") + 1 // in --flag=value
 	if !strings.HasPrefix(value, "-") {
 		at = 0
 	}
 	for _, h := range w.catalogue.references(value, promise, w.flag, assigned(value)) {
 		whole := value[h.from:h.to]
 		elsewhere := slices.ContainsFunc(variable.FindAllString(n.Value, -1), func(use string) bool { return strings.Contains(w.known[strings.Trim(use, "$()")], whole) })
-		if h.spoken != "" || strings.Contains(n.Value, whole) || elsewhere {
+		if h.reason != "" || strings.Contains(n.Value, whole) || elsewhere {
 			continue
 		}
 		if name, ok := normalise(whole); ok {
@@ -332,14 +334,14 @@ func entries(n *manifests.Node) []entry {
 	return out
 }
 
-// halvesIn finds references in a map or list that have the name in one value and the rest
-// in others.
-func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
+// partialsIn finds references in a map or list whose name is in one value and whose other parts
+// are in others.
+func (c *catalogue) partialsIn(n *manifests.Node) []Parts {
 	all := entries(n)
 	if len(all) < 2 {
 		return nil
 	}
-	byName := map[string][]int{} // flat
+	byName := map[string][]int{} // in flat form
 	for i, e := range all {
 		name := flat(e.key)
 		byName[name] = append(byName[name], i)
@@ -371,9 +373,9 @@ func (c *catalogue) halvesIn(n *manifests.Node) []Parts {
 	return out
 }
 
-// half completes a word, the value of a key in text or arguments, with the values of other
-// keys. ok is false if the word is complete. The value is "" if the result is unknown.
-func (c *catalogue) half(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
+// completed completes a word, which is the value of a key in text or arguments, with the values
+// of other keys. ok is false if the word is complete. The value is "" if the result is unknown.
+func (c *catalogue) completed(word, key string, find func(flat string) (string, bool)) (value string, ok bool) {
 	name, l := stem(strings.TrimLeft(key, "-"))
 	h, ok := c.complete(name, l, word, find)
 	if !ok {
@@ -422,7 +424,7 @@ func flags(n *manifests.Node) func(flat string) (string, bool) {
 	})
 }
 
-// lookup returns a function that looks up values, which it reads when it is first called.
+// lookup returns a function that looks up values. It calls read on its first call.
 func lookup(read func(values map[string]string)) func(flat string) (string, bool) {
 	var values map[string]string
 	return func(name string) (string, bool) {
@@ -435,7 +437,7 @@ func lookup(read func(values map[string]string)) func(flat string) (string, bool
 	}
 }
 
-// either returns a function that looks up a key with a, then with b.
+// either returns a function that looks up a key with a, and then with b.
 func either(a, b func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if value, ok := a(name); ok {
@@ -445,10 +447,10 @@ func either(a, b func(string) (string, bool)) func(string) (string, bool) {
 	}
 }
 
-// composed joins the parts of a reference, by role. It returns "" if parts are missing. A
-// part may be empty.
+// composed joins the parts of a reference, by role. It returns "" if required parts are missing.
+// A part may be empty.
 func composed(part map[string]string) string {
-	if saidAgain(part["repository"], part["image"]) {
+	if repeatsLast(part["repository"], part["image"]) {
 		part["image"] = ""
 	}
 	var names []string
@@ -477,7 +479,7 @@ func composed(part map[string]string) string {
 		return ""
 	}
 	if tag != "" {
-		// Versions of Kubernetes distributions have a +, for which tags have a dash.
+		// Versions of Kubernetes distributions contain a +, which tags replace by a dash.
 		ref += ":" + strings.ReplaceAll(tag, "+", "-")
 	}
 	if digest != "" {

@@ -22,12 +22,13 @@ const (
 	made      = "what a build makes"
 )
 
-// Words directly before or after "image" that tell what it is used for.
+// Words directly before or after "image" that indicate its purpose.
 var (
 	pushWords = set("output outputs target destination dest push pushed pushspec publish published result built rendered")
 	pushTo    = set("output outputs destination destinations dest push publish export exports")
 	pushFlags = set("destination dest push output tag t cache-repo cache-to export-cache Djib.to.image")
-	// pushNames end the names of variables and parameters that hold such a place.
+	// pushNames are the last words of names of variables and parameters that contain a
+	// destination.
 	pushNames  = set("destination dest dst")
 	cacheFlags = set("cache-from import-cache")
 
@@ -38,16 +39,16 @@ var (
 		"regex regexes regexp matcher matchers match matches")
 	machineWords = set("vm vms machine machines disk disks ami amis os osimage vmimage")
 
-	// compareLists are the words of keys below which there are only images to compare with.
+	// compareLists are the words of keys that contain only images to compare with.
 	compareLists = set("allow allowed allows allowlist whitelist deny denied denies denylist block blocked blocklist blacklist forbidden banned " +
 		"exclude excluded excludes exclusion exclusions exempt exempted exemption exemptions ignore ignored list lists images image service services " +
 		"pattern patterns glob globs regex regexes regexp regexps match matches")
-	// listed are those that do not tell what the list is for.
+	// listed are the words of compareLists that do not indicate a purpose.
 	listed = set("list lists image images service services")
-	// comparedTo are keys of maps whose lists of images are such lists.
+	// comparedTo are keys of maps whose lists of images are only compared with.
 	comparedTo = set("watch watched track tracked remove removed removal delete deleted prune pruned purge garbageCollect")
-	// comparison matches what ends before a text that something is compared with, comparisonBehind
-	// what begins after it. A loop has the form of a comparison and is not one.
+	// comparison matches the text before a text that something is compared with, and
+	// comparisonBehind the text after it. loop excludes loops, which look like comparisons.
 	comparison       = regexp.MustCompile(`(?:[=!][=~]\s*\\?["']?|(?:\bin\s*[\[(]|\b(?i:matches|startsWith|endsWith|contains)(?:\s*\(|\s))\s*\\?["'])$`)
 	comparisonBehind = regexp.MustCompile(`^\\?["']?\s*[=!][=~]|^\\?["']\s+(?:not\s+)?in\s`)
 	loop             = regexp.MustCompile(`\bfor\s+\w+\s+in\b`)
@@ -56,38 +57,38 @@ var (
 	machineKeys = strings.Fields("flavor flavorName serverType instanceType machineType vmSize bootDisk")
 )
 
-// isCompareList reports whether a key has nothing below it but images to compare with:
-// deny, excluded, allow-list, denylist.txt.
+// isCompareList reports whether everything below a key is images to compare with: deny, excluded,
+// allow-list, denylist.txt.
 func isCompareList(key string) bool {
 	words := splitWords(key)
 	if len(words) > 1 && listFiles[words[len(words)-1]] && strings.Contains(key, ".") {
 		words = words[:len(words)-1]
 	}
-	said := false
+	specific := false
 	for _, w := range words {
 		if !compareLists[w] {
 			return false
 		}
-		said = said || !listed[w]
+		specific = specific || !listed[w]
 	}
-	return said
+	return specific
 }
 
-// handles are verbs of tools for images, with the reason why all images that follow are not run.
+// handles are verbs of image tools, with the reason why the images after them are not run.
 var handles = map[string]string{"push": pushed, "tag": changed, "sign": changed, "attest": changed, "attach": changed}
 
-// moves are verbs of tools for images that are followed by FROM and TO.
+// moves are verbs of image tools that are followed by FROM and TO.
 var moves = set("copy cp mirror")
 
-// verbs follows the words of a command, to tell what it pushes to: push ARCHIVE IMAGE, and
-// copy FROM TO, as tools for images have it.
+// verbs follows the words of a command to determine what it pushes to: push ARCHIVE IMAGE, or
+// copy FROM TO.
 type verbs struct {
 	verb  string
-	named int // arguments after it that are not flags
+	named int // number of arguments after the verb that are not flags
 }
 
-// spoken takes the next word, and returns why it is not an image to run, or "".
-func (v *verbs) spoken(word *manifests.Node) string {
+// next takes the next word, and returns the reason why it is not an image to run, or "".
+func (v *verbs) next(word *manifests.Node) string {
 	text := word.Text()
 	switch {
 	case word.Kind != manifests.Scalar || strings.HasPrefix(text, "-"):
@@ -102,8 +103,8 @@ func (v *verbs) spoken(word *manifests.Node) string {
 	return ""
 }
 
-// isDestination reports whether a key of a map is where an image is copied to, from what another
-// one names; above are the keys and indexes above the map.
+// isDestination reports whether a key of a map is the destination of an image that another key
+// names. above are the keys and indexes above the map.
 func isDestination(key string, n *manifests.Node, above []string) bool {
 	switch key {
 	case "target", "dst":
@@ -117,18 +118,18 @@ func isDestination(key string, n *manifests.Node, above []string) bool {
 	return false
 }
 
-// copied matches the keys of maps of what is copied from one registry to another.
+// copied matches the keys of maps that describe what is copied from one registry to another.
 var copied = regexp.MustCompile(`(?i)mirror|sync|cop(?:y|ies)`)
 
-// isCompared reports whether an operator that compares is next to text[from:to], in the line
+// isCompared reports whether a comparison operator is next to text[from:to], in the line
 // text[start:end].
 func isCompared(text string, start, from, to, end int) bool {
 	before := text[max(start, from-40):from]
 	return comparison.MatchString(before) && !loop.MatchString(before) || comparisonBehind.MatchString(text[to:end])
 }
 
-// isTest reports whether a map is an expression that compares a value, such as the match
-// expressions of policies, or the test of a JSON patch.
+// isTest reports whether a map is an expression that compares a value, such as a match expression
+// of a policy, or a test of a JSON patch.
 func isTest(n *manifests.Node) bool {
 	switch op := n.Get("op").Text(); op {
 	case "add", "replace", "copy", "move":
@@ -140,8 +141,8 @@ func isTest(n *manifests.Node) bool {
 	}
 }
 
-// spokenName returns the reason why a value with this name is not an image to run, or "".
-func spokenName(name string) string {
+// reasonOfName returns the reason why a value with this name is not an image to run, or "".
+func reasonOfName(name string) string {
 	if strings.HasSuffix(name, ")") {
 		if i := strings.IndexByte(name, '('); i >= 0 && name[:i] != "+" {
 			return condition // Kyverno: (image), =(image), X(image); +(image) is a value
@@ -175,18 +176,18 @@ func spokenName(name string) string {
 	return ""
 }
 
-// spokenFlag does the same for the name of a flag, including its dashes.
-func spokenFlag(name string) string {
+// reasonOfFlag does the same for the name of a flag, including its dashes.
+func reasonOfFlag(name string) string {
 	switch flag := strings.TrimLeft(name, "-"); {
 	case pushFlags[flag]:
 		return pushed
 	case cacheFlags[flag]:
 		return cached
 	}
-	return spokenName(name)
+	return reasonOfName(name)
 }
 
-// isMachine reports whether a name is that of a machine or disk. An image below it is a disk
+// isMachine reports whether a name belongs to a machine or disk. An image below it is a disk
 // image.
 func isMachine(name string) bool {
 	words := splitWords(name)
@@ -200,7 +201,7 @@ func isMachine(name string) bool {
 	return len(words) > 1 && (last == "image" || last == "images") && (machineWords[words[len(words)-2]] || otherImages[words[len(words)-2]])
 }
 
-// mention records the images in a string as mentioned, with the reason.
+// mention records the images in a string as mentioned only, with the reason.
 func (w *walker) mention(n *manifests.Node, reason string) {
 	if reason == "" || !n.IsString() || strings.Contains(n.Value, "*") || !mayHold(n.Value) {
 		return
@@ -223,12 +224,12 @@ func (w *walker) mentionAt(text *manifests.Text, h hit, reason string) {
 	})
 }
 
-// leaveMade turns references in text into mentions if the same object pushes to the same
-// name: a step that signs what another one built does not run it. The findings of the object
-// begin at first and said.
-func (w *walker) leaveMade(first, said int) {
+// leaveMade turns references in text into mentions if the same object pushes to the same name: a
+// step that signs what another step built does not run it. The references of the object begin at
+// index first, and its mentions at index before.
+func (w *walker) leaveMade(first, before int) {
 	var products map[string]bool
-	for _, m := range w.out.mentions[said:] {
+	for _, m := range w.out.mentions[before:] {
 		if m := m.what; m.Reason == pushed || m.Reason == parameter || m.Reason == made {
 			if name, ok := normalise(m.Value); ok {
 				if products == nil {
@@ -257,18 +258,18 @@ func (w *walker) leaveMade(first, said int) {
 // parameters records how a pipeline uses its parameters.
 type parameters struct {
 	*uses
-	// unknown reports that a parameter without a use is passed to a pipeline elsewhere
-	// and must be taken as not run.
+	// unknown reports that the pipeline is elsewhere, so that an image in a parameter without a
+	// known use is taken as not run.
 	unknown bool
 }
 
 var parameterUse = regexp.MustCompile(`(?:params|parameters)\.([\w-]+)`)
 
-// uses are the names of parameters that are used as an image, or otherwise.
+// uses are the names of parameters that are used as an image to run, or in another way.
 type uses struct{ run, used map[string]bool }
 
-// find adds the uses of parameters in an object, including those of pipelines nested in it,
-// which are not searched again.
+// find adds the uses of parameters in an object, including those of nested pipelines, which are
+// not searched again.
 func (u *uses) find(n *manifests.Node, key string) {
 	if n.IsString() && strings.Contains(n.Value, "param") {
 		for _, m := range parameterUse.FindAllStringSubmatch(n.Value, -1) {
@@ -287,13 +288,13 @@ func (u *uses) find(n *manifests.Node, key string) {
 	}
 }
 
-// spoken reports whether a parameter called image names something that the pipeline builds
+// notRun reports whether a parameter called image names something that the pipeline builds
 // or inspects instead of running it.
-func (p *parameters) spoken(name string) bool {
+func (p *parameters) notRun(name string) bool {
 	return p != nil && !p.run[name] && (p.used[name] || p.unknown)
 }
 
-// isBareImage reports whether a name is image without a qualifier.
+// isBareImage reports whether a name is "image" without a qualifier.
 func isBareImage(name string) bool {
 	words := splitWords(name)
 	for i, w := range words {
