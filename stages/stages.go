@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stages is the table of the standard stages, and the pipeline that they
-// make by default. Its folders hold one stage each, the nouns that stages exchange
-// (files, rendering, manifests, images, vcs and artifact), and app: tape as a library.
+// Package stages contains the table of the standard stages, and the default pipeline that they
+// form. Its folders contain one stage each, the nouns that stages exchange (files, rendering,
+// manifests, images, vcs and artifact), and app, which is tape as a library.
 package stages
 
 import (
@@ -31,29 +31,29 @@ import (
 //go:embed default.yaml
 var defaultPipeline []byte
 
-// Default returns the pipeline that the short form of tape.yaml is filled into.
+// Default returns the pipeline that tape.yaml is merged into.
 func Default() []byte { return bytes.Clone(defaultPipeline) }
 
-// Dependencies are what the standard stages stand on.
+// Dependencies are what the standard stages depend on.
 type Dependencies struct {
 	Source source.Options
 	Render render.Options
-	// Origins are where images are taken from.
+	// Origins are where images are read from.
 	Origins images.Origins
-	// Folder is that of the pipeline file, "" where there is none; Top is what
-	// images.from of a checked-in file must not lead out of.
+	// Folder is the folder of the pipeline file, or "" if there is none. Paths in images.from of
+	// a checked-in file must not lead out of Top.
 	Folder, Top string
-	// Given are places of images that the user named, as seen from Folder.
+	// Given are places of images that the user named, relative to Folder.
 	Given map[string]local.Place
 	// Signer signs root and content; nil leaves them unsigned.
 	Signer sign.Signer
-	// Shared is what several applications move once; nil is nothing.
+	// Shared is what several applications copy only once; nil if there is nothing.
 	Shared *transfer.Shared
-	// Registry is where the application goes.
+	// Registry is the client for the registry that the application is pushed to.
 	Registry *registry.Client
 }
 
-// Kinds returns the one table of standard stages.
+// Kinds returns the table of the standard stages.
 func Kinds(d Dependencies) []pipeline.Kind {
 	return []pipeline.Kind{
 		source.Kind(d.Source),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cnab renders Cloud Native Application Bundles: it puts a bundle.json into a
-// ConfigMap, byte for byte. The bundle, with its parameters and credentials, thus becomes
-// content of the application, and its images and invocation images are found as in any
-// other ConfigMap. Nothing is executed.
+// Package cnab renders Cloud Native Application Bundles: it puts a bundle.json into a ConfigMap,
+// byte for byte. So the bundle, including its parameters and credentials, becomes content of the
+// application, and its images and invocation images are found as in any other ConfigMap. Nothing
+// is executed.
 package cnab
 
 import (
@@ -28,7 +28,7 @@ import (
 const (
 	fileName = "bundle.json"    // the file name of a bundle, and its key in the ConfigMap
 	output   = "configmap.yaml" // the rendered file
-	// maxConfigMap is the most data that a ConfigMap may have: MaxSecretSize of Kubernetes.
+	// maxConfigMap is the maximum size of the data in a ConfigMap: MaxSecretSize of Kubernetes.
 	maxConfigMap = 1 << 20
 	maxName      = 253 // maximum length of an object's name
 )

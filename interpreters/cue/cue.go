@@ -2,17 +2,17 @@
 
 // Package cue renders CUE: packages and modules whose values are Kubernetes objects.
 //
-// The output is every object in a package's value: the value itself, or values in its lists
-// and structs at any depth, except in definitions and hidden fields. With an expression the
-// output is the objects in the value of that, which may also be a string with a YAML
-// stream. A Timoni module is rendered from its timoni.apply, with the values from files on
-// top of its own, and a Timoni bundle from its modules.
+// The output is every object in the value of a package: the value itself, or values in its lists
+// and structs at any depth, except in definitions and hidden fields. With an expression, the
+// output is the objects in the value of that expression, which may also be a string with a YAML
+// stream. A Timoni module is rendered from its timoni.apply, with values from files merged over
+// its own, and a Timoni bundle from its modules.
 //
-// If a package itself holds no objects, its _tool.cue files are searched, as data: what a
-// command would print or pass on is taken if it is a stream of objects. Commands are never
+// If a package itself contains no objects, its _tool.cue files are searched as data: what a
+// command would print or pass on is used if it is a stream of objects. Commands are never
 // run.
 //
-// Modules come from cue.mod, or from the registries in $CUE_REGISTRY; what is fetched from
+// Modules come from cue.mod, or from the registries in $CUE_REGISTRY. What is fetched from
 // there is a material.
 package cue
 
@@ -47,7 +47,7 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	return interpreter.Description{
 		Name:    "cue",
 		Version: Version,
-		Help:    "CUE packages and modules, Timoni's among them",
+		Help:    "CUE packages and modules, including those of Timoni",
 		Markers: []interpreter.Marker{{Name: "cue.mod/"}, {Name: "cue.mod/", Above: true, With: "*.cue"}, {Name: "*.cue"}},
 		Options: bytes.Clone(optionsSchema),
 		Environment: []string{
@@ -94,18 +94,18 @@ func (*Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest) 
 	})
 }
 
-// source is a folder or file with CUE, and the tree that holds it.
+// source is a folder or file with CUE, and the tree that contains it.
 type source struct {
 	options
 	root   string // absolute path of the tree
-	module string // absolute path of the module's top, or dir if there is no module
-	dir    string // absolute path of the source's folder
+	module string // absolute path of the top of the module, or dir if there is no module
+	dir    string // absolute path of the folder of the source
 	// packages are the packages to load, as arguments of the cue command.
 	packages []string
 	registry *modules
 	// given are the values that a bundle sets for a Timoni module; nil if there are none.
 	given any
-	// unset are the tags of the packages that have no value.
+	// unset are the tags of the packages that need a value but have none.
 	unset []string
 }
 

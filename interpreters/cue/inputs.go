@@ -27,7 +27,7 @@ const (
 	testSuffix = "_test.cue"
 )
 
-// vendored lists the folders in cue.mod that hold packages by their import path.
+// vendored lists the folders in cue.mod that contain packages by their import path.
 var vendored = []string{"gen", "pkg", "usr"}
 
 // inputs lists the files that loading the packages may read. The list may be too long (tags
@@ -50,7 +50,7 @@ func (s *source) inputs() ([]string, error) {
 	return out, nil
 }
 
-// relative returns a path relative to the root; it may lead outside.
+// relative returns a path relative to the root. It may lead outside.
 func (s *source) relative(path string) string {
 	rel, err := filepath.Rel(s.root, path)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *source) relative(path string) string {
 // walker collects files. All paths are absolute.
 type walker struct {
 	*source
-	path    string            // of the module, without version; "" if it has none
+	path    string            // of the module, without version; "" if there is none
 	locals  map[string]string // module path → folder, for modules replaced by folders
 	files   map[string]bool
 	folders map[string]bool
@@ -105,7 +105,7 @@ func (w *walker) module() error {
 	return nil
 }
 
-// argument adds the packages named by an argument of the cue command.
+// argument adds the packages that an argument of the cue command names.
 func (w *walker) argument(arg string) error {
 	if strings.HasSuffix(arg, cueExt) {
 		return w.file(filepath.Join(w.dir, filepath.FromSlash(arg)))
@@ -132,8 +132,8 @@ func (w *walker) argument(arg string) error {
 	return w.folder(dir, w.source.module)
 }
 
-// below adds the packages in a folder and below it, with the meaning of ./...: without
-// names that begin with a dot or underscore, and without other modules.
+// below adds the packages in a folder and below it, like ./...: it skips names that begin with a
+// dot or underscore, and other modules.
 func (w *walker) below(top string) error {
 	return filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -181,7 +181,7 @@ func (w *walker) folder(dir, top string) error {
 	}
 }
 
-// readFile reads a file of the source. Reading a named pipe would not end.
+// readFile reads a file of the source. Reading a named pipe would block.
 func readFile(name string) ([]byte, error) {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return nil, errors.New("it is neither a file nor a folder")
@@ -196,7 +196,7 @@ func (w *walker) file(name string) error {
 	}
 	data, err := readFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		// A dangling symbolic link, or an argument that names no file.
+		// It is a dangling symbolic link, or an argument that names no file.
 		return nil
 	}
 	if err != nil {

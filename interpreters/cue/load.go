@@ -95,13 +95,13 @@ func (s *source) load(ctx *cue.Context, tools bool) ([]*build.Instance, []interp
 	return instances, remarks, nil
 }
 
-// given reports whether tags set one with this name.
+// given reports whether tags contains one with this name.
 func given(tags []string, name string) bool {
 	return slices.ContainsFunc(tags, func(t string) bool { key, _, _ := strings.Cut(t, "="); return key == name })
 }
 
-// unset returns the tags of the packages that have no value. A tag that only selects files
-// (@if) needs none.
+// unset returns the tags of the packages that need a value but have none. A tag that only selects
+// files (@if) needs none.
 func unset(instances []*build.Instance, tags []string) []string {
 	var out []string
 	for _, inst := range instances {

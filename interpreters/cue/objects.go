@@ -42,14 +42,14 @@ type collector struct {
 	ctx     *cue.Context
 	folder  string
 	streams bool // search strings for streams of documents
-	tasks   bool // the values are those of commands: only strings have objects
+	tasks   bool // the values belong to commands, so only strings contain objects
 	written bool // the values were read from a stream
 	found   []object
 	failed  interpreter.Problems
 }
 
-// collect searches a value: it takes objects whole and descends into lists and structs.
-// Definitions, hidden and optional fields are not part of the output.
+// collect searches a value: it takes objects as a whole and descends into lists and structs.
+// Definitions and hidden and optional fields are not part of the output.
 func (c *collector) collect(v cue.Value) {
 	v, _ = v.Default()
 	switch v.IncompleteKind() {
@@ -84,15 +84,15 @@ func (c *collector) collect(v cue.Value) {
 	}
 }
 
-// fail adds the problems of a value. A task may not evaluate without being run.
+// fail adds the problems of a value. A task need not evaluate without being run.
 func (c *collector) fail(err error) {
 	if !c.tasks {
 		add(&c.failed, c.problems(err))
 	}
 }
 
-// identify reports whether a value is an object, and its identity. A value that has one of
-// kind and apiVersion and leaves the other open is an incomplete object.
+// identify returns the identity of a value, and reports whether it is an object. A value that has
+// one of kind and apiVersion and leaves the other open is an incomplete object.
 func identify(v cue.Value) (identity, bool) {
 	id := identity{
 		apiVersion: text(v, "apiVersion"), kind: text(v, "kind"),
@@ -134,7 +134,7 @@ func (c *collector) add(id identity, v cue.Value) {
 	c.found = union(c.found, object{folder: c.folder, at: v.Path().String(), identity: id, data: data})
 }
 
-// of moves problems that CUE locates only in a schema to the object that has them.
+// of moves problems that CUE locates only in a schema to the object that causes them.
 func (c *collector) of(v cue.Value, found interpreter.Problems) interpreter.Problems {
 	at := v.Pos()
 	if !at.IsValid() || c.foreign(at.Filename()) {
@@ -156,8 +156,8 @@ func (c *collector) of(v cue.Value, found interpreter.Problems) interpreter.Prob
 }
 
 // encode returns a value as YAML. Bytes become base64, as in CUE's JSON and in Kubernetes
-// objects: kubectl would decode !!binary. In a stream that the source writes itself they
-// are left as written.
+// objects: kubectl would decode !!binary. In a stream that the source itself writes, they stay as
+// written.
 func (c *collector) encode(v cue.Value) ([]byte, error) {
 	if !c.written && hasBytes(v) {
 		data, err := v.MarshalJSON()
@@ -182,9 +182,9 @@ func hasBytes(v cue.Value) bool {
 	return found
 }
 
-// union adds objects that are not in a list yet: one may be found in several places of a
-// package, such as in a map and in a list made from it, and a package inherits those of a package
-// of the same name in a folder above.
+// union adds objects that are not in a list yet. An object may be found in several places of a
+// package, such as in a map and in a list made from it, and a package inherits the objects of a
+// package of the same name in a folder above.
 func union(all []object, more ...object) []object {
 	for _, o := range more {
 		if !holds(all, o) {
@@ -194,7 +194,7 @@ func union(all []object, more ...object) []object {
 	return all
 }
 
-// holds reports whether an object is in a list.
+// holds reports whether a list contains an object.
 func holds(all []object, o object) bool {
 	return slices.ContainsFunc(all, func(have object) bool { return have.identity == o.identity && bytes.Equal(have.data, o.data) })
 }
@@ -204,7 +204,7 @@ func holds(all []object, o object) bool {
 func (c *collector) stream(v cue.Value) {
 	data, err := v.Bytes()
 	if err != nil {
-		return // not concrete: a task would fill it in
+		return // not concrete, because a task would fill it in
 	}
 	at := v.Path().String()
 	inner := collector{source: c.source, ctx: c.ctx, folder: c.folder, written: true}
@@ -240,7 +240,7 @@ func documents(d interface{ Extract() (ast.Expr, error) }) ([]ast.Expr, error) {
 	}
 }
 
-// result returns the objects, or what went wrong.
+// result returns the objects, or the problems.
 func (c *collector) result() ([]object, error) {
 	if err := c.failed.Err(); err != nil {
 		return nil, err
@@ -263,9 +263,9 @@ func (c *collector) conflicts() error {
 	return nil
 }
 
-// files returns each object as a file, named after its kind and name and, if that is not
-// unique, its namespace and API group. `kubectl apply -f` goes by name, so objects that
-// others need sort first.
+// files returns each object as a file, named after its kind and name and, if these are not
+// unique, its namespace and API group. `kubectl apply -f` applies files in the order of their
+// names, so objects that others need sort first.
 func files(all []object) []interpreter.File {
 	first := func(o object) string {
 		if o.kind == "Namespace" || o.kind == "CustomResourceDefinition" {
@@ -304,7 +304,7 @@ func files(all []object) []interpreter.File {
 	return out
 }
 
-// group returns the API group of an object, "" for the core group.
+// group returns the API group of an object, or "" for the core group.
 func group(apiVersion string) string {
 	group, _, ok := strings.Cut(apiVersion, "/")
 	if !ok {
@@ -313,8 +313,8 @@ func group(apiVersion string) string {
 	return group
 }
 
-// fileName joins parts to a name that is valid on any system, of lower-case letters,
-// digits, dots and dashes.
+// fileName joins parts to a file name that is valid on any system. It consists of lower-case
+// letters, digits, dots and dashes.
 func fileName(parts ...string) string {
 	clean := func(r rune) rune {
 		switch {

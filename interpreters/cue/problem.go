@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// maxProblems is how many problems are reported; one in a definition may recur in every
-	// object.
+	// maxProblems is the maximum number of problems reported, because one in a definition may
+	// recur in every object.
 	maxProblems = 50
-	// maxPositions is how many further positions are reported with a problem.
+	// maxPositions is the maximum number of further positions reported with a problem.
 	maxPositions = 10
 )
 
@@ -35,8 +35,8 @@ func (s *source) problems(err error) interpreter.Problems {
 			d.Detail = "not set: " + tagList(s.unset)
 		}
 		positions := slices.DeleteFunc(errors.Positions(e), func(p token.Pos) bool { return !p.IsValid() || p.Filename() == "" })
-		// The user's files come first: a fetched or generated schema shows what is allowed, and
-		// seldom what is wrong.
+		// The files of the user come first: a fetched or generated schema shows what is allowed,
+		// but seldom what is wrong.
 		slices.SortStableFunc(positions, func(a, b token.Pos) int {
 			switch there, here := s.foreign(a.Filename()), s.foreign(b.Filename()); {
 			case there == here:
@@ -57,7 +57,7 @@ func (s *source) problems(err error) interpreter.Problems {
 		if len(others) > 0 {
 			d.Detail = strings.TrimPrefix(d.Detail+"; see "+strings.Join(others, ", "), "; ")
 		}
-		// The summary is one line; CUE's message may have more.
+		// The summary is one line, but the message of CUE may have several.
 		if first, rest, more := strings.Cut(d.Summary, "\n"); more {
 			d.Summary = strings.TrimSuffix(first, ":")
 			d.Detail = strings.TrimPrefix(rest+"\n"+d.Detail, "\n")
@@ -98,8 +98,8 @@ func add(p *interpreter.Problems, more interpreter.Problems) {
 	}
 }
 
-// name returns the path of a file for people: relative to the root or, in a fetched module,
-// to the module cache.
+// name returns the readable path of a file: relative to the root or, in a fetched module,
+// relative to the module cache.
 func (s *source) name(file string) string {
 	if s.registry != nil {
 		if rest, ok := strings.CutPrefix(file, s.registry.cache()+string(filepath.Separator)); ok {

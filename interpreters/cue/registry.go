@@ -23,8 +23,8 @@ import (
 	"github.com/taped-dev/tape/plugins/registries"
 )
 
-// modules fetches modules from registries and records what it fetched. It is set up when
-// the first module is requested: most sources need none.
+// modules fetches modules from registries and records what it fetched. It is set up when the
+// first module is requested, because most sources need none.
 type modules struct {
 	*modconfig.LazyRegistry
 	*interpreter.Fetched
@@ -87,7 +87,8 @@ func (r notedRegistry) GetTag(ctx context.Context, repository, tag string) (ocir
 	var err error
 	if locked := r.m.Locked(uri); locked != "" {
 		if manifest, err = r.GetManifest(ctx, repository, ociregistry.Digest(locked)); err != nil {
-			// Not wrapped: CUE would look elsewhere for a module that is not found.
+			// The error is not wrapped, because CUE would look elsewhere for a module that is not
+			// found.
 			return nil, fmt.Errorf("%s as locked (%s): %s", uri, locked, err.Error())
 		}
 	} else if manifest, err = r.Interface.GetTag(ctx, repository, tag); err != nil {
@@ -102,8 +103,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // transport accesses registries like tape: with its CA file, without TLS if so configured, and
-// through the mirrors of hosts.toml. Requests end with ctx, because CUE's loader passes on no
-// context.
+// through the mirrors of hosts.toml. Requests end with ctx, because the loader of CUE does not
+// pass on a context.
 func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (http.RoundTripper, error) {
 	how = cmp.Or(how, &interpreter.Registries{})
 	tlsConfig, err := registries.TLS(how)
@@ -139,8 +140,8 @@ func (m *modules) transport(ctx context.Context, how *interpreter.Registries) (h
 	}), nil
 }
 
-// askMirror requests content of a registry from a mirror, without the registry's credentials.
-// It returns nil if the mirror does not serve it.
+// askMirror requests content of a registry from a mirror, without the credentials for the
+// registry. It returns nil if the mirror does not serve it.
 func askMirror(req *http.Request, h docker.RegistryHost, rest string) *http.Response {
 	if h.Host == req.URL.Host || !h.Capabilities.Has(docker.HostCapabilityPull) {
 		return nil

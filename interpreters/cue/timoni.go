@@ -25,14 +25,14 @@ import (
 const (
 	// timoniApply is the path of the objects in a Timoni module.
 	timoniApply = "timoni.apply"
-	// timoniValues is the file to which Timoni writes a module's values.
+	// timoniValues is the file to which Timoni writes the values of a module.
 	timoniValues = "values.cue"
 	valuesField  = "values"
 	// bundleInstances is the path of the modules in a Timoni bundle.
 	bundleInstances = "bundle.instances"
 )
 
-// overlaid returns an overlay for the values file of each Timoni module: its own values
+// overlaid returns an overlay for the values file of each Timoni module: the values of the module
 // merged with those of files and of a bundle, as Timoni writes it before a build.
 func (s *source) overlaid(ctx *cue.Context, instances []*build.Instance) (map[string]load.Source, error) {
 	if len(s.Values) == 0 && s.given == nil {
@@ -145,7 +145,7 @@ func over(under, upper any) any {
 	return upper
 }
 
-// bundle returns the objects of a bundle's modules, each in a folder named after its
+// bundle returns the objects of the modules of a bundle, each in a folder named after its
 // instance.
 func (s *source) bundle(ctx *cue.Context, inst *build.Instance, v cue.Value) ([]object, error) {
 	if len(s.Values) > 0 {

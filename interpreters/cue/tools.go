@@ -10,9 +10,9 @@ import (
 	"cuelang.org/go/cue/ast"
 )
 
-// fromTools returns the objects in what the commands of _tool.cue files would print or pass
-// on. Nothing is run: a task is a struct like any other, and values that only running it
-// would fill in stay open.
+// fromTools returns the objects in what the commands of _tool.cue files would print or pass on.
+// Nothing is run: a task is a struct like any other, and values that only a run would fill in
+// stay open.
 func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, error) {
 	instances, _, err := s.load(ctx, true)
 	if err != nil {
@@ -44,9 +44,9 @@ func (s *source) fromTools(ctx *cue.Context, expression ast.Expr) ([]object, err
 	return all, nil
 }
 
-// ofCommands returns the objects of a package's commands. Usually several commands do
-// different things with the same objects; if their sets differ, the largest counts,
-// provided that it contains the others.
+// ofCommands returns the objects of the commands of a package. Usually several commands do
+// different things with the same objects. If their sets differ, the largest is used, provided
+// that it contains the others.
 func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]object, error) {
 	commands, err := v.LookupPath(cue.ParsePath("command")).Fields()
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *source) ofCommands(ctx *cue.Context, v cue.Value, folder string) ([]obj
 	return best, nil
 }
 
-// holdsAll reports whether the first list contains the second.
+// holdsAll reports whether all contains every object in some.
 func holdsAll(all, some []object) bool {
 	return !slices.ContainsFunc(some, func(o object) bool { return !holds(all, o) })
 }

@@ -27,7 +27,7 @@ type builder struct {
 	tree *tree
 	// fetch is nil if only the tree is read.
 	fetch *fetcher
-	// folders are the folders of file:// dependencies, relative to the tree's root.
+	// folders are the folders of file:// dependencies, relative to the root of the tree.
 	folders []string
 	remarks
 }
@@ -73,9 +73,9 @@ func (b *builder) folder(ctx context.Context, dir string, above []string) (*char
 	return c, b.complete(ctx, c, dir, append(above, dir))
 }
 
-// complete adds the dependencies in Chart.yaml that are missing from charts/, as `helm
-// dependency build` does, whether or not their condition holds. A chart in charts/ is used
-// in whatever version it has, as `helm template` does.
+// complete adds the dependencies in Chart.yaml that are missing from charts/, like `helm
+// dependency build`, even if their condition is false. A chart in charts/ is used whatever its
+// version, like in `helm template`.
 func (b *builder) complete(ctx context.Context, c *chart.Chart, source string, above []string) error {
 	held := c.Dependencies()
 	for _, sub := range held {
@@ -185,7 +185,7 @@ func atDependency(c *chart.Chart, dep *chart.Dependency, file string, err error)
 	return err
 }
 
-// dependencyLine returns the line of Chart.yaml where a dependency begins, 0 if unknown.
+// dependencyLine returns the line of Chart.yaml where a dependency begins, or 0 if it is unknown.
 func dependencyLine(c *chart.Chart, dep *chart.Dependency) int {
 	i := slices.IndexFunc(c.Raw, func(f *chart.File) bool { return f.Name == "Chart.yaml" })
 	var doc yaml.Node
@@ -223,7 +223,7 @@ func satisfies(dep *chart.Dependency) func(*chart.Chart) bool {
 	}
 }
 
-// rangeOf returns a version range, with the one that Helm uses for an empty range.
+// rangeOf returns a version range, or the range that Helm uses if it is empty.
 func rangeOf(version string) string { return cmp.Or(version, ">=0.0.0-0") }
 
 // within reports whether a path relative to the root stays below it.

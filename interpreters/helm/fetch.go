@@ -29,16 +29,16 @@ const (
 	legacyChartLayer = "application/tar+gzip"
 )
 
-// Limits on what is fetched. Helm unpacks charts of up to 100 MiB; the largest known index,
-// bitnami's with all of its history, had 25 MiB.
+// Limits on what is fetched. Helm unpacks charts of up to 100 MiB; the largest known index, the
+// one of bitnami with its whole history, had 25 MiB.
 const (
 	maxManifest = 4 << 20
 	maxChart    = 100 << 20
 	maxIndex    = 128 << 20
 )
 
-// fetcher fetches charts from registries and repositories. Every fetched chart is a
-// material; a locked one is fetched by its locked digest only.
+// fetcher fetches charts from registries and repositories. Every fetched chart is a material. A
+// locked chart is only fetched by its locked digest.
 type fetcher struct {
 	*interpreter.Fetched
 	remote  remote
@@ -173,8 +173,8 @@ func (f *fetcher) oci(ctx context.Context, ref, version string) (*chart.Chart, e
 	return unpack(uri, layer)
 }
 
-// tag returns the tag of a version. For a range it is the newest version in it, preferring
-// locked ones.
+// tag returns the tag for a version. For a range, it is the tag of the newest version in the
+// range, preferring locked versions.
 func (f *fetcher) tag(ctx context.Context, r registry.Reference, name, version string) (string, error) {
 	if _, err := semver.StrictNewVersion(version); err == nil {
 		return tag(version), nil
@@ -197,8 +197,8 @@ func (f *fetcher) tag(ctx context.Context, r registry.Reference, name, version s
 // tag returns the tag for a version: tags cannot contain a plus.
 func tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 
-// repository fetches a chart from a chart repository. The index is not a material: it only
-// locates the package, which is one.
+// repository fetches a chart from a chart repository. The index is not a material, because it
+// only locates the package, which is a material.
 func (f *fetcher) repository(ctx context.Context, base *url.URL, name, version string) (*chart.Chart, error) {
 	where := materialURI(base)
 	index, err := f.index(ctx, base)

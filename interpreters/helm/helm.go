@@ -6,10 +6,10 @@
 // The output is that of `helm template --include-crds` without the hooks that no
 // installation runs. It uses Helm's packages for charts, values and templates, but not its
 // client: without a cluster, `lookup` finds nothing, and there are no plugins and no
-// post-renderers. Objects without a namespace get the release's; in Helm the API server of
-// the cluster does that.
+// post-renderers. Objects without a namespace get the one of the release; with Helm, the API
+// server of the cluster sets that.
 //
-// Dependencies missing from charts/ are completed as by `helm dependency build`, in memory:
+// Dependencies missing from charts/ are added like by `helm dependency build`, but in memory:
 // file:// ones from the tree (Inputs returns them), others from their registry or
 // repository at the version in Chart.lock, recorded as materials.
 //
@@ -62,9 +62,9 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements interpreter.Interpreter. Besides the source itself, the inputs are
-// file:// dependencies missing from charts/, their dependencies in turn, and the targets of
-// symbolic links. Values files are options of format path, which tape adds.
+// Inputs implements interpreter.Interpreter. The inputs are the source itself, file://
+// dependencies missing from charts/, their own such dependencies, and the targets of symbolic
+// links. Values files are options of format path, which tape adds.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	return interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
 		opts, err := parseOptions(req.Options)
@@ -130,7 +130,7 @@ func render(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.R
 	}
 	return &interpreter.RenderResponse{
 		Files:       files,
-		Diagnostics: slices.Concat(b.said, r.said),
+		Diagnostics: slices.Concat(b.diagnostics, r.diagnostics),
 		Materials:   b.fetch.Materials(),
 	}, nil
 }

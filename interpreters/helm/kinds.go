@@ -21,7 +21,7 @@ func kindOf(apiVersion, name string) kind {
 	return kind{group, name}
 }
 
-// scope is whether objects of a kind are namespaced.
+// scope tells whether objects of a kind are namespaced.
 type scope int
 
 const (
@@ -57,7 +57,7 @@ var kinds = sync.OnceValue(func() map[kind]scope {
 	return out
 })
 
-// definition holds the fields of a CustomResourceDefinition that give its scope.
+// definition holds the fields of a CustomResourceDefinition that determine the scope.
 type definition struct {
 	Kind string
 	Spec struct {

@@ -13,8 +13,8 @@ import (
 	kubeyaml "sigs.k8s.io/yaml"
 )
 
-// document is one rendered document. Its objects are edited in the text, so that everything
-// else stays as the template wrote it.
+// document is one rendered document. Its objects are edited in the text, so that everything else
+// stays as the template wrote it.
 type document struct {
 	text    string
 	objects []object
@@ -25,7 +25,7 @@ type object struct {
 	kind
 	name      string
 	namespace string
-	path      []string // to the object in the document
+	path      []string // path of the object in the document
 	top       *yaml.Node
 }
 
@@ -39,8 +39,8 @@ func parse(text string) document {
 	return d
 }
 
-// find finds the objects in a node. Items of a typed list, such as ConfigMapList, that do
-// not state their kind get it from the list.
+// find finds the objects in a node. Items of a typed list, such as ConfigMapList, that have no
+// kind get it from the list.
 func (d *document) find(n *yaml.Node, path []string, apiVersion, kind string) {
 	if n = target(n); n == nil || n.Kind != yaml.MappingNode {
 		return
@@ -85,7 +85,7 @@ func (d document) apply(edits []edit) string {
 	}
 	var want any
 	if err := kubeyaml.Unmarshal([]byte(d.text), &want); err != nil {
-		return d.text // Helm has parsed it: errors are not reported here
+		return d.text // Helm has parsed it, so errors are not reported here
 	}
 	for _, e := range edits {
 		set(want, slices.Concat(e.object.path, e.in), e.key, e.value)
@@ -219,7 +219,7 @@ func member(n *yaml.Node, path ...string) *yaml.Node {
 	return n
 }
 
-// text returns the value of a scalar, "" for null and other nodes.
+// text returns the value of a scalar, or "" for null and other nodes.
 func text(n *yaml.Node) string {
 	if n = target(n); n == nil || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return ""

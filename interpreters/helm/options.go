@@ -40,9 +40,9 @@ const (
 	hooksAll     = "all"
 )
 
-// defaultKubeVersion is the Kubernetes version that charts see. Helm's own default is the
-// version that its packages were built for; as a library that is v1.20.0, which one chart
-// in ten rejects.
+// defaultKubeVersion is the Kubernetes version that charts see. By default, Helm uses the version
+// that its packages were built for. In a library, that is v1.20.0, which one chart in ten
+// rejects.
 const defaultKubeVersion = "1.34.0"
 
 // namespaceName matches a namespace: an RFC 1123 label.
@@ -110,7 +110,8 @@ func (o *options) values(t *tree) (map[string]any, error) {
 		if err != nil {
 			return nil, problem(file, "cannot read the file of option setFile: %w", err)
 		}
-		// strvals gets a placeholder instead of the path, which it would split at commas.
+		// strvals gets a placeholder instead of the path, because it would split the path at
+		// commas.
 		content := func([]rune) (any, error) { return string(data), nil }
 		if err := strvals.ParseIntoFile(key+"=file", vals, content); err != nil {
 			return nil, unreadable("setFile", s)
@@ -119,8 +120,8 @@ func (o *options) values(t *tree) (map[string]any, error) {
 	return vals, nil
 }
 
-// unreadable returns the problem of an assignment that Helm rejects. Helm's own error is
-// not used because it may contain the value.
+// unreadable returns the problem of an assignment that Helm rejects. It does not use Helm's own
+// error, because that may contain the value.
 func unreadable(option, assignment string) error {
 	key, _, ok := strings.Cut(assignment, "=")
 	if !ok {

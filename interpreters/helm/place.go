@@ -12,32 +12,31 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 )
 
-// defaultNamespace is the release's namespace if none is given.
+// defaultNamespace is the namespace of the release if none is given.
 const defaultNamespace = "default"
 
 // namespaceFile is the file with the Namespace object of option createNamespace. It sorts
 // before the objects in the namespace.
 const namespaceFile = "00-namespace.yaml"
 
-// forceAnnotation makes Flux replace an object that it cannot change: a Job is immutable,
-// and Helm deletes the previous one.
+// forceAnnotation makes Flux replace an object that it cannot change: a Job is immutable, and
+// Helm deletes the previous one.
 const forceAnnotation = "kustomize.toolkit.fluxcd.io/force"
 
-// piece is a rendered document and where it comes from.
+// piece is a rendered document and its origin.
 type piece struct {
 	template string
 	document
 	hook bool
 }
 
-// place adds the release's namespace to namespaced objects that have none, as an
-// installation does, and makes Flux replace the Jobs of hooks. Without option namespace,
-// objects keep no namespace, so that the deployer can choose it, unless the chart itself
-// uses the release's namespace somewhere: its parts would then end up in different
-// namespaces.
+// place adds the namespace of the release to namespaced objects that have none, like an
+// installation, and makes Flux replace the Jobs of hooks. Without option namespace, objects get
+// no namespace, so that the deployer can choose it, unless the chart itself uses the namespace of
+// the release somewhere: its parts would then end up in different namespaces.
 func (r *renderer) place(pieces []piece, crds []string) {
 	var (
-		own = sync.OnceValue(func() map[kind]scope { // of the kinds that the chart defines
+		own = sync.OnceValue(func() map[kind]scope { // scopes of the kinds that the chart defines
 			all := slices.Clone(crds)
 			for _, p := range pieces {
 				if slices.ContainsFunc(p.objects, func(o object) bool { return o.kind.name == "CustomResourceDefinition" }) {
@@ -88,8 +87,8 @@ func (k kind) String() string {
 	return k.name + "." + k.group
 }
 
-// namesDefault reports whether a document refers to the default namespace of a release: as
-// that of an object or subject, or in the host name of a service.
+// namesDefault reports whether a document refers to the default namespace of a release, as the
+// namespace of an object or subject, or in the host name of a service.
 func namesDefault(text string) bool {
 	if !strings.Contains(text, defaultNamespace) {
 		return false
@@ -115,7 +114,7 @@ func refersToDefault(n *yaml.Node) bool {
 	return slices.ContainsFunc(n.Content, refersToDefault)
 }
 
-// createsNamespace reports whether the chart itself has the Namespace.
+// createsNamespace reports whether the chart itself contains the Namespace.
 func (r *renderer) createsNamespace(pieces []piece) bool {
 	return slices.ContainsFunc(pieces, func(p piece) bool {
 		return slices.ContainsFunc(p.objects, func(o object) bool {

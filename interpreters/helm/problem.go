@@ -19,15 +19,15 @@ func problem(file, format string, args ...any) error {
 }
 
 // remarks are warnings and notes about a chart.
-type remarks struct{ said []interpreter.Diagnostic }
+type remarks struct{ diagnostics []interpreter.Diagnostic }
 
 func (r *remarks) warn(file, format string, args ...any) {
-	r.said = append(r.said, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
+	r.diagnostics = append(r.diagnostics, interpreter.Diagnostic{Severity: interpreter.Warning, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
-// note reports something that follows from the options but is good to know.
+// note reports something that follows from the options but may be unexpected.
 func (r *remarks) note(file, format string, args ...any) {
-	r.said = append(r.said, interpreter.Diagnostic{Severity: interpreter.Info, Summary: fmt.Sprintf(format, args...), File: file})
+	r.diagnostics = append(r.diagnostics, interpreter.Diagnostic{Severity: interpreter.Info, Summary: fmt.Sprintf(format, args...), File: file})
 }
 
 // inFile sets the file of problems that have none.
@@ -62,9 +62,9 @@ var (
 	renderedError = regexp.MustCompile(`(?s)^YAML parse error on ([^:]+): (?:error converting YAML to JSON: )?(?:yaml: )?(.*)$`)
 )
 
-// templateProblem extracts from Helm's error where a template failed. The location is that
-// of the outermost template; the templates that it called are in the detail. where maps
-// Helm's name of a template to a path below the root.
+// templateProblem extracts from Helm's error where a template failed. The location is in the
+// outermost template; the templates that it called are in the detail. where maps Helm's name of a
+// template to a path below the root.
 func templateProblem(err error, where func(string) string) error {
 	text := err.Error()
 	d := interpreter.Diagnostic{Severity: interpreter.Error, Summary: text}

@@ -185,7 +185,7 @@ func (r *remote) blob(ctx context.Context, host, repository string, desc ocispec
 	return data, nil
 }
 
-// maxPages bounds a list of tags; registries return at least 100 per page.
+// maxPages limits a list of tags; registries return at least 100 per page.
 const maxPages = 1000
 
 // tags lists all tags of a repository.
@@ -214,8 +214,8 @@ func (r *remote) tags(ctx context.Context, host, repository string) ([]string, e
 	return tags, nil
 }
 
-// registry reads a path below /v2 from the first capable host of a registry, mirrors first,
-// that has it. It also returns the query of the next page of a list.
+// registry reads a path below /v2 from the first host of a registry that has the capability and
+// the content. Mirrors come first. It also returns the query of the next page of a list.
 func (r *remote) registry(ctx context.Context, host string, need docker.HostCapabilities, rest string, limit int64) (data []byte, next string, err error) {
 	hosts, err := r.hostsOf(ctx, host)
 	if err != nil {
@@ -238,11 +238,11 @@ func (r *remote) registry(ctx context.Context, host string, need docker.HostCapa
 	return nil, "", errors.New(strings.Join(failed, "; "))
 }
 
-// ask requests a path from one host, first without credentials, then as it demands.
+// ask requests a path from one host, first without credentials, and then as the host demands.
 func (r *remote) ask(ctx context.Context, h docker.RegistryHost, namespace, rest string, limit int64) ([]byte, string, error) {
 	u := h.Scheme + "://" + h.Host + h.Path + rest
 	if dockerHub := namespace == "docker.io" && h.Host == "registry-1.docker.io"; h.Host != namespace && !dockerHub {
-		// A mirror learns from ns which registry is meant.
+		// ns tells a mirror which registry is meant.
 		separator := "?"
 		if strings.Contains(rest, "?") {
 			separator = "&"
@@ -286,7 +286,7 @@ func once(ctx context.Context, h docker.RegistryHost, u string, limit int64) (re
 		return nil, nil, reason(ctx, err)
 	}
 	defer resp.Body.Close()
-	resp.Request = req // credentials are for its host, and not for one that a redirect led to
+	resp.Request = req // the credentials are for this host, not for one that a redirect led to
 	if resp.StatusCode == http.StatusOK {
 		data, err = read(ctx, resp.Body, limit)
 	}
@@ -328,8 +328,8 @@ func (r *remote) hostsOf(ctx context.Context, host string) ([]docker.RegistryHos
 	return hosts, nil
 }
 
-// loginCredentials returns credentials from where Helm looks: its own configuration, then
-// the Docker CLI's.
+// loginCredentials returns credentials from the same places as Helm: its own configuration, and
+// then that of the Docker CLI.
 func loginCredentials(ctx context.Context) (func(host string) (string, string, error), error) {
 	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
 	if err != nil {
@@ -367,8 +367,8 @@ func read(ctx context.Context, from io.Reader, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// reason returns why a request failed, without its URL, which may contain a token and which
-// the caller adds.
+// reason returns the reason why a request failed, without the URL, which may contain a token and
+// which the caller adds.
 func reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -22,8 +22,8 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// renderer renders one chart with its dependencies. It does what action.Install does
-// without a cluster; that package would link client-go's discovery, kubectl and an SQL
+// renderer renders one chart with its dependencies. It does the same as action.Install does
+// without a cluster, but that package would link client-go's discovery, kubectl and an SQL
 // driver.
 type renderer struct {
 	chart *chart.Chart
@@ -43,7 +43,7 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 		return nil, problem(path.Join(r.folder, "Chart.yaml"), "the chart requires Kubernetes %s, but option kubeVersion is %s", need, r.opts.KubeVersion)
 	}
 	rendered, err := interpreter.Await(ctx, func() (map[string]string, error) {
-		var e engine.Engine // it has no client, so lookup finds nothing
+		var e engine.Engine // the engine has no client, so lookup finds nothing
 		return e.Render(r.chart, top)
 	})
 	if _, panicked := errors.AsType[interpreter.Problems](err); panicked {
@@ -98,8 +98,8 @@ func (r *renderer) render(ctx context.Context, vals map[string]any) ([]interpret
 	return out.files(r.origin), nil
 }
 
-// valuesToRender returns what templates see, after applying conditions, tags and imports
-// and checking the charts' schemas.
+// valuesToRender returns the values that templates see, after it has applied conditions, tags and
+// imports and checked the schemas of the charts.
 func (r *renderer) valuesToRender(vals map[string]any) (chartutil.Values, *chartutil.Capabilities, error) {
 	c, file := r.chart, path.Join(r.folder, "Chart.yaml")
 	if t := c.Metadata.Type; t != "" && t != "application" {
@@ -167,7 +167,7 @@ func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release
 // where returns the path below the root for Helm's name <chart>/templates/x.yaml.
 func (r *renderer) where(name string) string { return path.Join(r.folder, inChart(name)) }
 
-// origin returns the path below the root of a template, or "" if it is not a file there:
+// origin returns the path below the root of a template, or "" if it is not a file there, because
 // tape made it, or it is in a package or a remote chart.
 func (r *renderer) origin(template string) string {
 	if template == "" || r.tree == nil {

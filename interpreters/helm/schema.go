@@ -22,9 +22,9 @@ import (
 )
 
 // schemas checks values against the values.schema.json of a chart and its subcharts, as
-// chartutil.ValidateAgainstSchema does, but reads nothing that a schema refers to:
-// everything that a render fetches must be recorded and locked, and a remote schema cannot
-// be. A reference to one allows any value.
+// chartutil.ValidateAgainstSchema does, but reads nothing that a schema refers to, because
+// everything that a render fetches must be recorded and locked, which is impossible for a remote
+// schema. A reference to one allows any value.
 type schemas struct {
 	*renderer
 	problems interpreter.Problems
@@ -45,8 +45,8 @@ func (s *schemas) check(c *chart.Chart, values map[string]any) {
 	}
 }
 
-// schemaURL is the URL of the chart's schema for the compiler: the base of relative
-// references.
+// schemaURL is the URL of the schema of the chart for the compiler, to which references are
+// relative.
 const schemaURL = "file:///values.schema.json"
 
 func (s *schemas) one(file string, c *chart.Chart, values map[string]any) {
@@ -130,8 +130,8 @@ func (u *unread) without(v any) any {
 	return v
 }
 
-// Load handles references that without does not see: relative ones, in a schema whose $id
-// is remote.
+// Load handles references that without does not see: relative references in a schema whose $id is
+// remote.
 func (u *unread) Load(url string) (any, error) {
 	if strings.HasPrefix(url, "file:") {
 		return nil, errors.New("a chart's schema cannot refer to a file")
@@ -147,8 +147,8 @@ func (u *unread) note(url string) {
 	}
 }
 
-// elsewhere reports whether a reference leads outside the chart, except to the
-// meta-schemas, which the compiler has.
+// elsewhere reports whether a reference leads outside the chart. The compiler has the
+// meta-schemas, so these do not count.
 func elsewhere(ref string) bool {
 	u, err := url.Parse(ref)
 	return err == nil && u.Scheme != "" && u.Scheme != "file" && u.Host != "json-schema.org"

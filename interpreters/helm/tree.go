@@ -21,14 +21,14 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// tree reads a folder and prevents access outside of it, including through symbolic links.
+// tree reads a folder and prevents access outside it, including through symbolic links.
 type tree struct {
 	dir  string // symbolic links resolved
 	root *os.Root
-	// live is set if this is the original tree of the source: references outside are then
-	// recorded for tape to decide on, instead of being an error.
+	// live is set if this is the original tree of the source. References outside are then
+	// recorded, for tape to decide on, instead of being an error.
 	live bool
-	// links are the targets of the symbolic links met so far, relative to dir.
+	// links are the targets of the symbolic links found so far, relative to dir.
 	links []string
 }
 
@@ -59,7 +59,7 @@ func (t *tree) read(name string) ([]byte, error) {
 }
 
 // chart loads the chart in a folder, honouring .helmignore and following symbolic links.
-// loader.LoadDir does that too, but follows links out of the tree and in circles, and loads
+// loader.LoadDir does that too, but follows links out of the tree and in cycles, and loads
 // subcharts in random order.
 func (t *tree) chart(dir string) (*chart.Chart, error) {
 	rules := ignore.Empty()
@@ -144,7 +144,7 @@ func (w *walk) folder(name string, info fs.FileInfo, above []fs.FileInfo) error 
 		case !info.Mode().IsRegular():
 			err = problem(full, "is neither a file nor a folder: exclude it in .helmignore")
 		case w.tree.live && !saysWhatItNeeds(name):
-			// Inputs does not need it.
+			// Inputs does not need its content.
 		case info.Size() > loader.MaxDecompressedFileSize:
 			err = problem(full, "has %d bytes, more than the %d that Helm allows for a file in a chart: exclude it in .helmignore", info.Size(), loader.MaxDecompressedFileSize)
 		default:

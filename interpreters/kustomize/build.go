@@ -42,7 +42,7 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	building.Lock()
 	defer building.Unlock()
 	if w.schema {
-		defer openapi.ResetOpenAPI() // or the next build would use it
+		defer openapi.ResetOpenAPI() // otherwise the next build would use it
 	}
 	file := w.file(path.Clean(folder))
 	data, err := w.tree.read(file)
@@ -53,8 +53,8 @@ func run(w *walker, folder string) ([]interpreter.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The build that records origins is the result, unless it might differ from the one
-	// that the user asked for.
+	// The build that records origins gives the result, unless it might differ from the one that
+	// the user asked for.
 	changed := maps.Clone(w.tree.files)
 	changed[k.file] = k.data
 	watch := &watched{tree: &tree{mounts: w.tree.mounts, files: changed}, tracked: k}

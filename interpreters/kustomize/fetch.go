@@ -23,21 +23,20 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// maxFile bounds a fetched file; the largest release manifests have 13 MB.
+// maxFile limits a fetched file; the largest release manifests have 13 MB.
 const maxFile = 64 << 20
 
-// fetcher fetches remote files and repositories that a kustomization names and adds them to
-// the tree. They are recorded as materials; a locked one is fetched as locked or not at
-// all.
+// fetcher fetches remote files and repositories that a kustomization names and adds them to the
+// tree. They are recorded as materials. A locked one must be as locked, or fetching it fails.
 type fetcher struct {
 	*interpreter.Fetched
 	tree    *tree
 	scratch string
-	caFile  string // of authorities, "" for the system's alone
+	caFile  string // "" for the authorities of the system only
 	client  *http.Client
-	clones  map[string]clone  // by material's URI
+	clones  map[string]clone  // by the URI of the material
 	files   map[string][]byte // entry → content
-	places  []string          // alternating: path in the tree, what was fetched there
+	places  []string          // pairs: path in the tree, and what was fetched there
 }
 
 // clone is a repository in the tree, or the error of cloning it.
@@ -66,7 +65,7 @@ func (f *fetcher) file(ctx context.Context, entry, dir string) (string, error) {
 	if err != nil {
 		return "", errors.New("not a URL")
 	}
-	// Without credentials and the query, which may contain tokens.
+	// Credentials and the query may contain secrets, so they are left out.
 	uri := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 	data, ok := f.files[entry]
 	if !ok {
@@ -162,7 +161,7 @@ func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (strin
 	if strings.HasPrefix(r.ref, "-") || strings.HasPrefix(r.clone, "-") {
 		return "", errors.New("a repository or ref must not begin with a dash")
 	}
-	if ctx.Err() != nil { // the caller has the answer, and may be removing the scratch folder
+	if ctx.Err() != nil { // the caller has given up, and may be removing the scratch folder
 		return "", context.Cause(ctx)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -196,9 +195,9 @@ func (f *fetcher) checkout(ctx context.Context, dir string, r repository) (strin
 	return git(ctx, dir, "rev-parse", "HEAD")
 }
 
-// git runs git in a folder. The user's configuration applies, since it determines how
-// repositories are accessed, but there are no prompts, no hooks, and no transports that run
-// programs or read the local disk.
+// git runs git in a folder. It uses the configuration of the user, which determines how
+// repositories are accessed, but without prompts, hooks, and transports that run programs or read
+// the local disk.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{
 		"-c", "core.hooksPath=" + os.DevNull, "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false",
@@ -206,7 +205,7 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
-		// These are set if git runs tape, and would select another repository.
+		// Git sets these if it runs tape; they would select another repository.
 		return strings.HasPrefix(v, "GIT_DIR=") || strings.HasPrefix(v, "GIT_WORK_TREE=") || strings.HasPrefix(v, "GIT_INDEX_FILE=")
 	}), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 	var stdout, stderr bytes.Buffer
@@ -223,7 +222,7 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// lastLine returns the last line of git's output, which has the reason of a failure.
+// lastLine returns the last line of the output of git, which contains the reason of a failure.
 func lastLine(stderr string, err error) string {
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	if last := lines[len(lines)-1]; last != "" {

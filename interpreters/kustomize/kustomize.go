@@ -3,7 +3,7 @@
 // Package kustomize renders Kustomize overlays: folders with a kustomization.yaml.
 //
 // The output is that of `kustomize build`, made with kustomize's own library and defaults:
-// files come from the kustomization's own folder, other folders are bases or components,
+// files come from the folder of the kustomization, other folders are bases or components,
 // and only built-in generators and transformers run. Nothing is executed on behalf of a
 // kustomization: plugins, functions and Helm inflation are rejected.
 //
@@ -42,10 +42,10 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements interpreter.Interpreter. The inputs are the files that the
-// kustomization and its bases, components and generators read. A kustomization with its own
-// generators, transformers or validators, whose configuration may name further files, has
-// its whole folder as input.
+// Inputs implements interpreter.Interpreter. The inputs are the files that the kustomization and
+// its bases, components and generators read. A kustomization with its own generators,
+// transformers or validators, whose configuration may name further files, has its whole folder as
+// an input.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	return interpreter.AnswerInputs(ctx, func() (*interpreter.InputsResponse, error) {
 		if err := interpreter.DecodeOptions(req.Options, &struct{}{}); err != nil {

@@ -71,8 +71,8 @@ func (w *watched) ReadFile(name string) ([]byte, error) {
 	return data, err
 }
 
-// origins returns the files that objects come from, relative to the root; for a generated
-// object it is the kustomization. It is "" for objects from outside the source.
+// origins returns the files that objects come from, relative to the root. For a generated object
+// it is the kustomization, and for an object from outside the source "".
 func origins(t *tree, objects resmap.ResMap, folder string) []string {
 	names := make([]string, objects.Size())
 	for i, r := range objects.Resources() {

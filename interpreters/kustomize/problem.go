@@ -13,7 +13,7 @@ import (
 
 var (
 	malformed = regexp.MustCompile(`(?s)MalformedYAMLError: (?:yaml: )?(?:line (\d+): )?(.*?) in File: (\S+?)['\n]*$`)
-	// The folders that kustomize descended into: the last one is where it failed.
+	// The folders that kustomize descended into. It failed in the last one.
 	through = regexp.MustCompile(`(?:recursed (?:accumulation|merging) of path|couldn't make target for path) '([^']+)': `)
 	// A file that cannot be read, which kustomize then tried as a folder.
 	noResource = regexp.MustCompile(`(?s)accumulating resources from '([^']+)': ([^\n]*)': must build at directory: .*$`)

@@ -29,8 +29,8 @@ var (
 	yamlSuffix = regexp.MustCompile(`(?i)\.(ya?ml|json)$`)
 )
 
-// parseRepository accepts exactly the entries that kustomize accepts as repositories: it
-// must not miss one, or kustomize would clone that by itself.
+// parseRepository accepts exactly the entries that kustomize accepts as repositories: if it
+// missed one, kustomize itself would clone that.
 func parseRepository(entry string) (repository, bool) {
 	if path.IsAbs(entry) {
 		return repository{}, false
@@ -126,9 +126,9 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s, false
 }
 
-// remoteFile reports whether an entry is a single file on a web server. Kustomize requests
-// it to find out; here the name decides, so that nothing is fetched to learn what to fetch:
-// a file has the extension .yaml, .yml or .json, or cannot be a repository.
+// remoteFile reports whether an entry is a single file on a web server. Kustomize sends a request
+// to find out. Here the name decides, so that nothing is fetched just to decide what to fetch: a
+// file has the extension .yaml, .yml or .json, or cannot be a repository.
 func remoteFile(entry string) bool {
 	u, err := url.Parse(entry)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {

@@ -98,8 +98,8 @@ func (t *tree) real(name string) (string, error) {
 	return path.Join(m.at, filepath.ToSlash(rel)), nil
 }
 
-// outsideError reports a symbolic link that leads outside its mount, to a path relative to
-// that.
+// outsideError reports a symbolic link that leads outside its mount. The target is relative to
+// the mount.
 type outsideError struct{ name, target string }
 
 func (e *outsideError) Error() string {
@@ -119,7 +119,7 @@ func (t *tree) stat(name string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// inSource reports whether a path is a file of the source, not a fetched one.
+// inSource reports whether a path is a file of the source, and not a fetched one.
 func (t *tree) inSource(name string) bool {
 	if !fs.ValidPath(name) || mountOf(name) != "" {
 		return false
@@ -130,7 +130,7 @@ func (t *tree) inSource(name string) bool {
 
 // The methods below implement kustomize's file system.
 
-// ReadFile reads a file for kustomize. It rejects files that kustomize would fetch from.
+// ReadFile reads a file for kustomize. It rejects files that make kustomize fetch something.
 func (t *tree) ReadFile(name string) ([]byte, error) {
 	data, err := t.read(name)
 	if err != nil {
@@ -152,7 +152,7 @@ func (t *tree) read(name string) ([]byte, error) {
 	}
 	m, rest := t.at(real)
 	info, err := m.root.Stat(filepath.FromSlash(rest))
-	if err == nil && !info.Mode().IsRegular() && !info.IsDir() { // reading a named pipe would not end
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() { // reading a named pipe would block
 		err = errors.New("it is neither a file nor a folder")
 	}
 	var data []byte

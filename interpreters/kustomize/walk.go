@@ -18,9 +18,9 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// walker visits a kustomization and everything it refers to, as kustomize will. It collects
-// the inputs, reports what is missing with its position and, if it has a fetcher, replaces
-// remote entries by local ones.
+// walker visits a kustomization and everything that it refers to, like kustomize will. It
+// collects the inputs, reports what is missing with its position and, if it has a fetcher,
+// replaces remote entries by local ones.
 type walker struct {
 	tree     *tree
 	fetch    *fetcher          // nil if only the tree is read
@@ -76,7 +76,7 @@ func (w *walker) fail(at place, format string, args ...any) {
 	w.add(interpreter.Problem(at.in.file, at.node.Line, format, args...))
 }
 
-// add adds problems. Those in a fetched repository get its name.
+// add adds problems. Problems in a fetched repository get its name.
 func (w *walker) add(found interpreter.Problems) {
 	for _, p := range found {
 		if mountOf(p.File) != "" {
@@ -243,8 +243,8 @@ func (w *walker) find(at place, entry string, folder bool) (real string, ok bool
 	return "", false
 }
 
-// outside handles a path that leads outside the source: Inputs returns it, for tape to
-// decide on; Render fails.
+// outside handles a path that leads outside the source: Inputs returns it, for tape to decide on,
+// and Render fails.
 func (w *walker) outside(at place, entry, target string) {
 	if w.fetch == nil {
 		w.inputs = append(w.inputs, target)
@@ -289,9 +289,9 @@ func (w *walker) generator(ctx context.Context, at place) {
 	}
 }
 
-// plugin visits the configuration of a generator, transformer or validator: inline, a file
-// or a folder. Only kustomize knows which files that names, but they must be in the
-// kustomization's folder.
+// plugin visits the configuration of a generator, transformer or validator: inline, in a file, or
+// in a folder. Only kustomize knows which files that names, but they must be in the folder of the
+// kustomization.
 func (w *walker) plugin(ctx context.Context, at place) {
 	w.input(at.in.dir)
 	text, name := []byte(at.node.Value), path.Join(at.in.dir, at.node.Value)
@@ -309,7 +309,7 @@ func (w *walker) plugin(ctx context.Context, at place) {
 }
 
 // remoteInPlugins returns the remote files that configurations of built-in plugins name.
-// Kustomize would fetch them itself, unrecorded.
+// Kustomize itself would fetch them without recording it.
 func remoteInPlugins(data []byte) []string {
 	if !bytes.Contains(data, []byte("://")) || !bytes.Contains(data, []byte(konfig.BuiltinPluginApiVersion)) {
 		return nil
@@ -330,7 +330,7 @@ func remoteInPlugins(data []byte) []string {
 	}
 }
 
-// remoteIn returns the remote files in lists and in fields that hold a path.
+// remoteIn returns the remote files in lists and in fields that contain a path.
 func remoteIn(n *yaml.Node) []string {
 	var found []string
 	for i, c := range n.Content {

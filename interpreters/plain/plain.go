@@ -38,11 +38,10 @@ func (*Interpreter) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// Inputs implements interpreter.Interpreter. The inputs are the manifests in the folder,
-// and no other files. A symbolic link to a file counts as a file with the link's name; a
-// link to a folder counts unless the folder is in the source anyway. Dangling links, and
-// absolute links to folders outside the root, which build tools leave behind, are skipped
-// with a warning.
+// Inputs implements interpreter.Interpreter. The inputs are the manifests in the folder, and no
+// other files. A symbolic link to a file counts as a file with the link's name; a link to a
+// folder counts, unless that folder is in the source anyway. Dangling links, and absolute links
+// to folders outside the root, which build tools leave behind, are skipped with a warning.
 func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) (*interpreter.InputsResponse, error) {
 	dir, err := filepath.EvalSymlinks(filepath.Join(req.Root, filepath.FromSlash(req.Path)))
 	var info fs.FileInfo
@@ -111,7 +110,7 @@ func (*Interpreter) Inputs(ctx context.Context, req *interpreter.InputsRequest) 
 	return resp, nil
 }
 
-// enter ends a walk that failed or is to end, and does not enter git's own folder.
+// enter ends a walk that failed or was canceled, and skips the .git folder.
 func enter(ctx context.Context, d fs.DirEntry, err error) error {
 	switch {
 	case err != nil:
@@ -171,9 +170,9 @@ func (i *Interpreter) Render(ctx context.Context, req *interpreter.RenderRequest
 	return i.RenderFiles(ctx, req, source)
 }
 
-// RenderFiles is Render for a source in memory: files by their paths below what would be
-// Source. Paths in the response are relative to the source; if the source is a file, the
-// path is its name.
+// RenderFiles is like Render, for a source in memory: files by their paths below what would be
+// Source. Paths in the response are relative to the source. If the source is a file, the path is
+// its name.
 func (*Interpreter) RenderFiles(_ context.Context, req *interpreter.RenderRequest, source []interpreter.File) (*interpreter.RenderResponse, error) {
 	resp := &interpreter.RenderResponse{}
 	for _, f := range source {

@@ -316,7 +316,7 @@ func TestSecretsRefused(t *testing.T) {
 		t.Errorf("a secret that is not there: %v", err)
 	}
 	env.Secrets = func(context.Context, string) (string, error) { return "prod", nil }
-	if err := render(app.Setting{Name: "namespace", Value: "secret://x"}); err == nil || !strings.Contains(err.Error(), "option namespace: its value is published, so that it cannot be a secret") {
+	if err := render(app.Setting{Name: "namespace", Value: "secret://x"}); err == nil || !strings.Contains(err.Error(), "option namespace: its value is published, so it cannot be a secret") {
 		t.Errorf("a secret that would be published: %v", err)
 	}
 }

@@ -258,7 +258,7 @@ func TestSkipped(t *testing.T) {
 		{"one of two", []string{"a.yaml", pod + "---\nimage: x/y:1\n"}, []images.Skipped{{File: "a.yaml", Line: 7, Reason: "not a Kubernetes object"}}, []string{"pod a /spec/containers/0/image"}},
 		{"invalid beside a good one", []string{"a.yaml", pod + "---\na: {{ x }}-y\n"}, []images.Skipped{{File: "a.yaml", Line: 7, Reason: "did not find expected key", Invalid: true}}, []string{"pod a /spec/containers/0/image"}},
 		{"in Git LFS", []string{"a.yaml", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"},
-			[]images.Skipped{{File: "a.yaml", Reason: "it is a pointer of Git LFS in place of the file, which 'git lfs pull' fetches", Invalid: true}}, nil},
+			[]images.Skipped{{File: "a.yaml", Reason: "it is a Git LFS pointer instead of the file, which 'git lfs pull' fetches", Invalid: true}}, nil},
 		{"kustomization", []string{"kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nimages: [{name: a, newName: quay.io/x/y:1}]\n"},
 			[]images.Skipped{{File: "kustomization.yaml", Reason: "read by kustomize, not by a cluster"}}, nil},
 		{"patch", []string{"x/kustomization.yaml", "patches: [{path: ../y/p.yaml}]\n", "y/p.yaml", pod},

@@ -269,7 +269,7 @@ func (p *prose) line(start, end int) {
 	for i := start; i < end; {
 		if !isReferenceByte(p.text[i]) {
 			if strings.IndexByte(";&|", p.text[i]) >= 0 {
-				reason, copied = "", false // another command
+				reason, copied = "", false // another command begins
 			}
 			i++
 			continue
@@ -307,7 +307,7 @@ func (p *prose) line(start, end int) {
 			p.hits = append(p.hits, h)
 			runs = false
 			if copied {
-				copied, reason = false, pushed // what comes next is where it goes
+				copied, reason = false, pushed // the next reference is the destination
 			}
 		}
 	}
@@ -373,7 +373,7 @@ func (p *prose) isReference(word string, start, from int) bool {
 	return p.plausible(word, promise) || p.isPartial(word, start, from)
 }
 
-// isPartial reports whether a word is the name of an image because its tag has a name like it.
+// isPartial reports whether a word is the name of an image because a tag with a matching name exists.
 func (p *prose) isPartial(word string, start, from int) bool {
 	if strings.IndexByte(word, '/') < 0 {
 		return false

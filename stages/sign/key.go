@@ -27,8 +27,8 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// Password returns the password of an encrypted key; confirm asks for it twice. It is called
-// only if a password is needed; it may be nil.
+// Password returns the password of an encrypted key. If confirm is set, it asks twice. It is only
+// called if a password is needed, and may be nil.
 type Password func(confirm bool) ([]byte, error)
 
 var errNoPassword = errors.New("it is encrypted: set COSIGN_PASSWORD")

@@ -10,11 +10,11 @@
 //
 //	root          the root index
 //	content       the content manifest
-//	→ signatures  an index of the manifests that carry the bundles. It lists none
-//	              where there is no key
+//	→ signatures  an index of the manifests that carry the bundles. It is empty
+//	              if there is no key
 //
-// The stage is not cached: it takes a millisecond, and one key file signs the same
-// manifest with the same bytes each time.
+// The stage is not cached: it takes a millisecond, and a key file always gives the
+// same signature of a manifest.
 package sign
 
 import (
@@ -31,20 +31,20 @@ import (
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
-// Signer makes bundles. [LoadSigner] returns one for a key.
+// Signer makes bundles. [LoadSigner] returns one that uses a key.
 type Signer interface {
 	// Bundle returns a bundle with a signed statement.
 	Bundle(ctx context.Context, statement []byte) ([]byte, error)
-	// Made reports whether a bundle is this signer's signature of a manifest, so that it need
+	// Made reports whether a bundle is a signature of a manifest by this signer, so that it need
 	// not be made again.
 	Made(ctx context.Context, bundle []byte, manifest digest.Digest) bool
-	// MadeStatement reports whether a bundle is this signer's statement about a manifest. The
-	// error is [ErrForged] if it names this signer but is not valid. It may ask a service for
-	// the identity of the signer.
+	// MadeStatement reports whether a bundle is a statement about a manifest by this signer. The
+	// error is [ErrForged] if it names this signer but is not valid. It may ask a service for the
+	// identity of the signer.
 	MadeStatement(ctx context.Context, bundle []byte, manifest digest.Digest, predicateType string) (bool, error)
 }
 
-// Verifier verifies signatures by a key. LoadVerifier returns one for a key file.
+// Verifier verifies signatures made with a key. LoadVerifier returns one for a key file.
 type Verifier = signature.Verifier
 
 //go:embed config.schema.json
@@ -54,8 +54,7 @@ var configSchema json.RawMessage
 // choose whose signature an application gets.
 type Config struct{}
 
-// Kind is the stage's entry in the table of stages. Without a signer nothing is
-// signed.
+// Kind describes the stage to the table of stages. Without a signer, nothing is signed.
 func Kind(signer Signer) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "sign",
@@ -96,13 +95,14 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return engine.Outputs{"signatures": out}, err
 }
 
-// Blobs returns the signature of a manifest as it is stored: the empty config, the bundle, and
-// last the manifest that carries it.
+// Blobs returns the blobs of a signature of a manifest: the empty config, the bundle, and last
+// the manifest that carries the bundle.
 func Blobs(ctx context.Context, signer Signer, subject ocispec.Descriptor) ([]artifact.Blob, error) {
 	return Statement(ctx, signer, subject, predicateType, struct{}{})
 }
 
-// Statement is Blobs for a statement that says more about the manifest than that it is signed.
+// Statement is like Blobs, for a statement that says more about the manifest than that it is
+// signed.
 func Statement(ctx context.Context, signer Signer, subject ocispec.Descriptor, predicateType string, predicate any) ([]artifact.Blob, error) {
 	bundle, err := bundleOf(ctx, signer, subject.Digest, predicateType, predicate)
 	if err != nil {

@@ -19,14 +19,14 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// Token returns an identity token: a JWT that names the signer. It is a secret, and is
-// requested each time one is needed, because tokens are valid for minutes.
+// Token returns an identity token: a JWT that names the signer. It is a secret. It is requested
+// each time one is needed, because tokens are only valid for minutes.
 type Token func(ctx context.Context) (string, error)
 
 const (
 	// audience is the audience of identity tokens for Fulcio.
 	audience = "sigstore"
-	// variableToken is the variable with a token, as in sigstore's own clients.
+	// variableToken is the variable that contains a token, as for sigstore's own clients.
 	variableToken = "SIGSTORE_ID_TOKEN"
 	// variableURL and variableRequest are set by GitHub Actions in a job with the permission
 	// "id-token: write".
@@ -34,16 +34,16 @@ const (
 	variableRequest = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 	// projectedToken is the file in which Kubernetes projects a token, as for cosign.
 	projectedToken = "/var/run/sigstore/cosign/oidc-token"
-	// maxToken bounds a token, in bytes.
+	// maxToken limits the size of a token, in bytes.
 	maxToken = 64 << 10
 )
 
-// FindToken returns the source of identity tokens: a file, or [Stdin]; without one the variable
-// SIGSTORE_ID_TOKEN, GitHub Actions, or a projected file.
+// FindToken returns the source of identity tokens: a file or [Stdin] or, if file is empty, the
+// variable SIGSTORE_ID_TOKEN, GitHub Actions, or a projected file.
 func FindToken(file string, transport http.RoundTripper) (Token, error) {
 	switch {
 	case file == Stdin:
-		data, err := io.ReadAll(io.LimitReader(os.Stdin, maxToken+1)) // once: it is used for each signature
+		data, err := io.ReadAll(io.LimitReader(os.Stdin, maxToken+1)) // read it once, because it is used for each signature
 		if err != nil {
 			return nil, fmt.Errorf("read identity token: %w", err)
 		}
@@ -107,7 +107,7 @@ func actions(at, bearer string, transport http.RoundTripper) Token {
 			return "", fmt.Errorf("ask GitHub Actions for an identity token: %s: does the job have the permission \"id-token: write\"?", resp.Status)
 		}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxToken)).Decode(&answer); err != nil {
-			return "", errors.New("ask GitHub Actions for an identity token: its answer is not JSON") // which may contain one
+			return "", errors.New("ask GitHub Actions for an identity token: its answer is not JSON") // the answer may contain a token
 		}
 		return checkToken([]byte(answer.Value))
 	}
@@ -116,14 +116,14 @@ func actions(at, bearer string, transport http.RoundTripper) Token {
 // claims are the fields of a token that messages and checks need.
 type claims struct {
 	Issuer   string `json:"iss"`
-	Audience any    `json:"aud"` // a text, or several
+	Audience any    `json:"aud"` // a string or a list
 	Subject  string `json:"sub"`
 	Email    string `json:"email"`
 	Expires  int64  `json:"exp"`
 	Nonce    string `json:"nonce"`
 }
 
-// readClaims parses a token without verifying it, which Fulcio does.
+// readClaims parses a token without verifying it. Fulcio verifies it.
 func readClaims(token string) (c claims, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -136,7 +136,7 @@ func readClaims(token string) (c claims, err error) {
 	return c, nil
 }
 
-// checkToken checks the form of a token. No error repeats any of it.
+// checkToken checks the form of a token. Errors do not contain any part of it.
 func checkToken(data []byte) (string, error) {
 	token := strings.TrimSpace(string(data))
 	if len(token) > maxToken {

@@ -17,7 +17,7 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// maxBelow bounds how many sources below a folder are counted, and maxNamed how many are named.
+// maxBelow limits how many sources below a folder are counted, and maxNamed how many are named.
 const (
 	maxBelow = 1000
 	maxNamed = 6
@@ -26,14 +26,14 @@ const (
 // inner is a source below a folder.
 type inner struct{ path, what string }
 
-// sourcesIn finds the kustomizations, charts and modules below a folder, without looking into
-// those. Hidden folders, and folders of generated files or of tests, are not searched. It looks
-// at a limited number of files and folders.
+// sourcesIn finds the kustomizations, charts and modules below a folder, without searching these.
+// It does not search hidden folders, and folders of generated files or tests. It reads a limited
+// number of files and folders.
 func sourcesIn(ctx context.Context, dir string, most int) ([]inner, error) {
 	var found []inner
 	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
 		if most--; most < 0 {
-			return fs.SkipAll // there are more than a source may have, which reading the source reports
+			return fs.SkipAll // more files than a source may have: reading the source reports that
 		}
 		switch {
 		case context.Cause(ctx) != nil:
@@ -70,16 +70,16 @@ func sourcesIn(ctx context.Context, dir string, most int) ([]inner, error) {
 	return found, err
 }
 
-// NotSource reports whether folders of that name are not searched for sources: they hold what
-// programs generate or what tests read, or are hidden.
+// NotSource reports whether folders with that name are not searched for sources: they contain
+// what programs generate or tests read, or are hidden.
 func NotSource(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || notSources.MatchString(name)
 }
 
 var notSources = regexp.MustCompile(`^(cue\.mod|node_modules|third_party|vendor|tests?|testdata\d*)$`)
 
-// notBuilt matches files with a kustomization's name that kustomize does not build by
-// themselves: components, and Flux's objects.
+// notBuilt matches files with the name of a kustomization that kustomize does not build by
+// themselves: components, and objects of Flux.
 var notBuilt = regexp.MustCompile(`(?m)^(kind: *["']?Component\b|apiVersion: *["']?kustomize\.toolkit\.fluxcd\.io/)`)
 
 func builds(kustomization string) bool {
@@ -87,7 +87,7 @@ func builds(kustomization string) bool {
 	return err != nil || !notBuilt.Match(data)
 }
 
-// several describes a folder that contains several sources and is not one itself.
+// several describes a folder that contains several sources and is not itself a source.
 func several(found []inner) string {
 	count := map[string]int{}
 	var kinds, named []string
@@ -121,11 +121,12 @@ func several(found []inner) string {
 	return fmt.Sprintf("%s %s below it: %s", kind, verb, strings.Join(named, ", "))
 }
 
-// pipelineFile is the usual name of a pipeline, which someone may mean who names its folder.
+// pipelineFile is the usual name of a pipeline. A user who names its folder may mean the
+// pipeline.
 const pipelineFile = "tape.yaml"
 
-// whole refuses a folder that no interpreter claims if there are sources below it. As plain
-// manifests it would consist of their parts, which are not deployed as they are.
+// whole returns an error for a folder that no interpreter claims but that contains sources. As
+// plain manifests it would consist of their parts, which are not deployed as they are.
 func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) error {
 	if !at.folder {
 		return nil
@@ -135,7 +136,7 @@ func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) 
 		return err
 	}
 	if s.config.Parts {
-		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is not a source itself, and %s; this is about the files as they are, and not about what those make of them: "+
+		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is not a source itself, and %s; this applies to the files as they are, not to what these sources render to:"+
 			"name one of them, or write a pipeline", s.where(), several(found))})
 		return nil
 	}

@@ -57,12 +57,12 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 	}
 	d, err := chosen.Describe(ctx)
 	if err != nil {
-		return nil, saidBy(chosen, err)
+		return nil, byName(chosen, err)
 	}
 	switch {
 	case s.config.Interpreter == "":
 		if !reflect.DeepEqual(d, chosen.description) {
-			return s.find(ctx, report, at) // the recorded description that it was chosen by is of another program
+			return s.find(ctx, report, at) // the description by which it was chosen belongs to another program
 		}
 	case at.reference != "" && !slices.Contains(d.References, referenceScheme(at.reference)):
 		return nil, engine.Mistaken("interpreter", fmt.Errorf("interpreter %s does not take %s:// sources", chosen.Name(), referenceScheme(at.reference)))
@@ -96,14 +96,14 @@ func (s *Stage) find(ctx context.Context, report func(engine.Event), at *place) 
 func (s *Stage) named(ctx context.Context) (*found, error) {
 	i, err := s.o.Interpreters.Find(ctx, s.config.Interpreter)
 	if err != nil {
-		others, _ := s.o.Interpreters.List(ctx) // the first error is the one to report
+		others, _ := s.o.Interpreters.List(ctx) // the earlier error is the one to report
 		return nil, engine.Mistaken("interpreter", fmt.Errorf("%w%s", err, nearest.Hint(s.config.Interpreter, slices.Values(names(others)))))
 	}
 	return &found{Interpreter: i}, nil
 }
 
-// detect finds the interpreter that claims a source by the descriptions of all. It does not
-// read or start any program for that.
+// detect finds the interpreter that claims a source, using the descriptions of all interpreters.
+// It neither reads nor starts a program for that.
 func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place) (*found, error) {
 	all, err := s.o.Interpreters.List(ctx)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 			return nil, ctxErr
 		}
 		if err != nil {
-			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", saidBy(i, err))})
+			report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("not used: %v", byName(i, err))})
 			continue
 		}
 		if i.Name() == fallbackName {
@@ -160,8 +160,8 @@ func (s *Stage) detect(ctx context.Context, report func(engine.Event), at place)
 	return candidates[0], nil
 }
 
-// saidBy names the interpreter whose call failed, unless the error does.
-func saidBy(i rendering.Interpreter, err error) error {
+// byName adds the name of the interpreter whose call failed, unless the error contains it.
+func byName(i rendering.Interpreter, err error) error {
 	name := "interpreter " + i.Name()
 	if strings.HasPrefix(err.Error(), name) {
 		return err
@@ -169,9 +169,9 @@ func saidBy(i rendering.Interpreter, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// Claims returns why an interpreter claims a folder or file that names no interpreter: "" if it
-// does not. Markers above are considered up to the repository that folder is in, or up to
-// folder itself if there is none.
+// Claims returns the reason why an interpreter claims a folder or file that names no interpreter,
+// or "" if it does not. It considers markers above up to the repository that folder is in, or up
+// to folder if there is none.
 func Claims(d interpreter.Description, path, folder string) (reason string, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -190,7 +190,7 @@ func Claims(d interpreter.Description, path, folder string) (reason string, err 
 }
 
 // Reads returns the absolute paths of the files and folders that an interpreter reads for a
-// source without options. Folder is as for Claims.
+// source without options. folder is the same as for Claims.
 func Reads(ctx context.Context, i interpreter.Interpreter, path, folder string) ([]string, error) {
 	at, err := locate(path, folder)
 	if err != nil {
@@ -207,13 +207,13 @@ func Reads(ctx context.Context, i interpreter.Interpreter, path, folder string) 
 	return out, nil
 }
 
-// claim is why an interpreter claims a source; it does not if there is no reason.
+// claim is the reason why an interpreter claims a source; without a reason, it does not.
 type claim struct {
 	reason string
-	above  string // the folder above the source that has the marker
+	above  string // the folder above the source that contains the marker
 }
 
-// claims looks for an interpreter's markers.
+// claims looks for the markers of an interpreter.
 func claims(d interpreter.Description, at place) (claim, error) {
 	if at.reference != "" {
 		if s := referenceScheme(at.reference); slices.Contains(d.References, s) {
@@ -261,7 +261,7 @@ func (at place) mayHold(dir string) bool {
 }
 
 // match returns the first name that matches a pattern, or "". Names and patterns of folders end
-// in a slash.
+// with a slash.
 func match(pattern string, names []string) string {
 	for _, name := range names {
 		if ok, err := path.Match(pattern, name); ok && err == nil {
@@ -271,7 +271,7 @@ func match(pattern string, names []string) string {
 	return ""
 }
 
-// list returns the names in a folder, sorted; those of folders end in a slash.
+// list returns the names in a folder, sorted. Names of folders end with a slash.
 func list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

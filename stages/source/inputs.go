@@ -25,11 +25,11 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// maxGrowth bounds how often an interpreter is asked again because a path that it named is
-// above the root. A chain of bases needs at most one per link.
+// maxGrowth limits how often an interpreter is asked again because a path that it named is above
+// the root. A chain of bases needs at most one per link.
 const maxGrowth = 16
 
-// taken is what was read of a source.
+// taken is what was read for a source.
 type taken struct {
 	at          place // its root may have grown
 	options     json.RawMessage
@@ -40,8 +40,8 @@ type taken struct {
 	tar         []byte
 }
 
-// facts returns where the files come from. For a remote source these are the files that options
-// name.
+// facts returns where the files come from. For a remote source, these are the files named by
+// options.
 func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, repositories *vcs.Opened) (facts vcs.Facts, warnings []string, err error) {
 	query := vcs.Query{Name: name, Locked: locked, Root: t.at.root, Path: t.at.path, Folders: t.folders, Inputs: t.inputs}
 	if t.at.reference == "" {
@@ -56,15 +56,15 @@ func (t taken) facts(ctx context.Context, name string, locked *vcs.Lock, reposit
 	return facts, warnings, err
 }
 
-// answer is the remembered answer of an interpreter's Inputs. It is valid while the files that
-// it led to are unchanged, and no file was added or removed beside them.
+// answer is the recorded answer of an interpreter's Inputs. It is valid while the files read
+// because of it are unchanged, and no file is added or removed beside them.
 type answer struct {
-	Up          int                      `json:"up,omitempty"` // how many folders the root moved up
+	Up          int                      `json:"up,omitempty"` // number of folders that the root moved up
 	Paths       []string                 `json:"paths"`
 	Exact       bool                     `json:"exact,omitempty"`
 	Diagnostics []interpreter.Diagnostic `json:"diagnostics,omitempty"`
-	Files       digest.Digest            `json:"files"` // of the tar
-	Names       digest.Digest            `json:"names"` // of the names beside them
+	Files       digest.Digest            `json:"files"` // digest of the tar
+	Names       digest.Digest            `json:"names"` // digest of the names beside them
 }
 
 // take reads what the interpreter needs: the files that it names, and those that options name.
@@ -134,7 +134,7 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		}
 		resp, err := f.Inputs(ctx, &interpreter.InputsRequest{Root: root, Path: out.at.path, Options: raw})
 		if err != nil {
-			return answer{}, saidBy(f, secret.Error(err))
+			return answer{}, byName(f, secret.Error(err))
 		}
 		for i, d := range resp.Diagnostics {
 			resp.Diagnostics[i] = secret.Diagnostic(d)
@@ -156,18 +156,18 @@ func (s *Stage) ask(ctx context.Context, f *found, out *taken, options map[strin
 		a := answer{Paths: resp.Paths, Exact: resp.Exact, Diagnostics: resp.Diagnostics}
 		err = s.read(ctx, out, a, named)
 		if link, ok := errors.AsType[*linkError](err); ok {
-			// Folders that belong together refer to each other by relative links; an absolute link
-			// may lead anywhere.
+			// Folders that belong together refer to each other with relative links. An absolute
+			// link may lead anywhere.
 			if outside, ok := errors.AsType[*outsideError](err); ok && !filepath.IsAbs(link.target) && out.at.grow(outside.path) {
 				continue
 			}
 		}
 		return a, err
 	}
-	return answer{}, fmt.Errorf("interpreter %s names other inputs each time the folder that holds them grows: put the source in a git repository", f.Name())
+	return answer{}, fmt.Errorf("interpreter %s names other inputs each time the folder that contains them grows: put the source in a git repository", f.Name())
 }
 
-// onDisk returns diagnostics with the paths of files as the user knows them.
+// onDisk returns diagnostics with paths of files that the user knows.
 func (s *Stage) onDisk(at place, all []interpreter.Diagnostic) []interpreter.Diagnostic {
 	all = slices.Clone(all)
 	for i, d := range all {
@@ -219,15 +219,15 @@ func (s *Stage) read(ctx context.Context, out *taken, a answer, named []string) 
 	}
 	out.tar = tar.Bytes()
 	packed, err := files.Unpack(out.tar)
-	for i, f := range packed { // in the same order: what was read need not be kept twice
+	for i, f := range packed { // in the same order, so that what was read is not kept twice
 		out.inputs[i].Data = f.Data
 	}
 	return err
 }
 
-// names returns a digest of the names that an answer may depend on without reading them: those
-// in a source of which only parts are read, and those beside a file that is named itself. A
-// folder that cannot be listed has none.
+// names returns a digest of the names that an answer may depend on although they are not read:
+// those in a source of which only parts are read, and those beside a file that is itself named. A
+// folder that cannot be listed has no names.
 func (t taken) names(a answer) digest.Digest {
 	var all []string
 	if a.Exact && t.at.folder {
@@ -264,8 +264,8 @@ func (t taken) names(a answer) digest.Digest {
 	return digest.FromString(strings.Join(all, "\x00"))
 }
 
-// memoryKey covers everything that an answer may depend on except the contents of the files
-// that it names.
+// memoryKey covers everything that an answer may depend on, except the contents of the files that
+// it names.
 func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 	key, err := engine.MarshalJSON(struct {
 		Kind        string
@@ -277,8 +277,8 @@ func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 	return digest.FromBytes(key), err
 }
 
-// remembered is the name of the answer in an entry of the memory. Its data is in the descriptor
-// itself; there is no blob.
+// remembered is the name of the answer in an entry of the memory. The descriptor contains its
+// data; there is no blob.
 const remembered = "answer"
 
 func (s *Stage) recall(ctx context.Context, t *engine.Task, key digest.Digest) (a answer, ok bool) {

@@ -28,21 +28,21 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// The formats of strings that name files, or may hold secrets.
+// The formats of strings that name files or may contain secrets.
 const (
 	formatPath     = "path"
 	formatKeyPath  = "key=path"  // the part after the first = is a path
 	formatKeyValue = "key=value" // the part after the first = may be secret
 )
 
-// schema is that of an interpreter's options, or of a part of them; it is nil for a part that it
-// does not describe.
+// schema is the schema of the options of an interpreter, or of a part of them. It is nil for a
+// part that it does not describe.
 type schema struct {
 	*jsonschema.Schema
 	hidden bool // what contains the part is secret
 }
 
-// compile compiles a schema; an empty one allows no options. It does not read other files.
+// compile compiles a schema. An empty schema allows no options. It does not read other files.
 func compile(raw json.RawMessage) (schema, error) {
 	if len(raw) == 0 {
 		raw = json.RawMessage(`{"type": "object", "additionalProperties": false}`)
@@ -88,7 +88,7 @@ func (s *Stage) options(sch schema) (map[string]any, error) {
 		}
 		out = anchored.(map[string]any)
 	}
-	fresh := map[string]bool{} // lists that settings have started
+	fresh := map[string]bool{} // lists that a setting has replaced
 	for _, setting := range s.config.Settings {
 		property := sch.property(setting.Name)
 		value, err := setting.value(property)
@@ -114,7 +114,7 @@ func (s *Stage) options(sch schema) (map[string]any, error) {
 	return out, nil
 }
 
-// all returns the schema and those that apply to the same value.
+// all returns the schema and the schemas that apply to the same value.
 func (s schema) all() iter.Seq[*jsonschema.Schema] {
 	return func(yield func(*jsonschema.Schema) bool) {
 		seen := map[*jsonschema.Schema]bool{nil: true}
@@ -133,7 +133,7 @@ func (s schema) all() iter.Seq[*jsonschema.Schema] {
 	}
 }
 
-// first returns the first result for a schema that applies to the value that is not zero.
+// first returns the first nonzero result of a schema that applies to the value.
 func first[T comparable](s schema, of func(*jsonschema.Schema) T) (found T) {
 	for sch := range s.all() {
 		var zero T
@@ -152,7 +152,7 @@ func (s schema) property(name string) schema {
 	return s.part(first(s, func(sch *jsonschema.Schema) *jsonschema.Schema { return sch.Properties[name] }))
 }
 
-// member returns the schema of an object's member, which need not be one of its properties.
+// member returns the schema of a member of an object, which need not be one of its properties.
 func (s schema) member(name string) schema {
 	if p := s.property(name); p.Schema != nil {
 		return p
@@ -171,7 +171,7 @@ func (s schema) member(name string) schema {
 	return s.part(found)
 }
 
-// items returns the schema of a list's items.
+// items returns the schema of the items of a list.
 func (s schema) items() schema {
 	return s.part(first(s, func(sch *jsonschema.Schema) *jsonschema.Schema {
 		old, _ := sch.Items.(*jsonschema.Schema)
@@ -179,7 +179,7 @@ func (s schema) items() schema {
 	}))
 }
 
-// types returns the types that a schema allows; none if it does not restrict them.
+// types returns the types that a schema allows, or none if it does not restrict them.
 func (s schema) types() map[string]bool {
 	out := map[string]bool{}
 	for sch := range s.all() {
@@ -192,7 +192,7 @@ func (s schema) types() map[string]bool {
 	return out
 }
 
-// format returns the format of a string, "" if it has none.
+// format returns the format of a string, or "" if it has none.
 func (s schema) format() string {
 	format := first(s, func(sch *jsonschema.Schema) *jsonschema.Format { return sch.Format })
 	if format == nil {
@@ -208,7 +208,7 @@ func (s schema) writeOnly() bool {
 // secret reports whether a value may be secret.
 func (s schema) secret() bool { return s.hidden || s.writeOnly() || s.format() == formatKeyValue }
 
-// value parses a setting as the type that its option has.
+// value parses a setting as the type of its option.
 func (s Setting) value(property schema) (any, error) {
 	if len(s.JSON) > 0 {
 		return jsonschema.UnmarshalJSON(bytes.NewReader(s.JSON))
@@ -221,7 +221,7 @@ func (s Setting) value(property schema) (any, error) {
 	return scalar(s.Value, types)
 }
 
-// scalar parses a text as one of the types, as a string if that is allowed.
+// scalar parses a text as one of the types, or as a string if that is allowed.
 func scalar(text string, types map[string]bool) (any, error) {
 	switch {
 	case types["string"] || len(types) == 0:
@@ -241,8 +241,8 @@ func scalar(text string, types map[string]bool) (any, error) {
 	return nil, fmt.Errorf("want %s", strings.Join(slices.Sorted(maps.Keys(types)), " or "))
 }
 
-// mapped copies a value, replacing the parts that fn replaces: fn is called with the schemas
-// that apply to a part and returns a new value, or keep false to remove it.
+// mapped copies a value and replaces the parts that fn replaces. fn is called with the schemas
+// that apply to a part, and returns the new value, or keep false to remove the part.
 func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (new any, keep bool, err error)) (any, bool, error) {
 	v, keep, err := fn(s, v, at)
 	if err != nil || !keep {
@@ -277,10 +277,10 @@ func (s schema) mapped(v any, at trail, fn func(sch schema, v any, at trail) (ne
 	return v, true, nil
 }
 
-// trail leads to a part of the options.
+// trail is the path of a part of the options.
 type trail struct {
 	path []string
-	text string // as people write it: registry.hosts[0]
+	text string // readable form: registry.hosts[0]
 }
 
 func (t trail) key(name string) trail {
@@ -335,8 +335,8 @@ func (s schema) anchored(v any, base string) (any, error) {
 	})
 }
 
-// placed makes absolute paths relative to the root, which grows if it may, and lists them.
-// Symbolic links to their folders are resolved.
+// placed makes absolute paths relative to the root, which grows if it may, and lists them. It
+// resolves symbolic links to their folders.
 func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []string, error) {
 	absolute, err := s.paths(options, func(path string, option trail) (string, error) {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -357,7 +357,7 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 	if err != nil {
 		return nil, nil, err
 	}
-	// Only now is the root final.
+	// The root is final only now.
 	var inputs []string
 	relative, err := s.paths(absolute, func(path string, _ trail) (string, error) {
 		rel, _ := below(at.root, path)
@@ -371,8 +371,8 @@ func (s schema) placed(options map[string]any, at *place) (json.RawMessage, []st
 	return raw, inputs, err
 }
 
-// shown returns options in a form that may be published: without values that the schema marks
-// as writeOnly, and with the digest of a value instead of the value in key=value.
+// shown returns options in a form that may be published: without values that the schema marks as
+// writeOnly, and with a digest instead of the value in key=value.
 func (s schema) shown(raw json.RawMessage) (json.RawMessage, error) {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
@@ -392,7 +392,7 @@ func (s schema) shown(raw json.RawMessage) (json.RawMessage, error) {
 	return engine.MarshalJSON(v)
 }
 
-// check validates options and describes mistakes in the user's terms.
+// check validates options, and describes mistakes in terms that users know.
 func (s schema) check(options map[string]any) error {
 	err := s.Validate(options)
 	if err == nil {

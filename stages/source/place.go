@@ -17,12 +17,12 @@ import (
 
 // place is the location of a source.
 type place struct {
-	// reference is a remote source; root then contains the files that options name.
+	// reference is a remote source. root then contains the files that options name.
 	reference string
-	// root is absolute and free of symbolic links; "" for a reference until an option names a
-	// file.
+	// root is absolute and free of symbolic links. For a reference, it is "" until an option
+	// names a file.
 	root string
-	// path is relative to root, with slashes and free of symbolic links; "." for root.
+	// path is relative to root, with slashes and free of symbolic links; "." means root.
 	path   string
 	folder bool // path is a folder
 	// fixed means that root must not grow.
@@ -31,7 +31,7 @@ type place struct {
 
 var scheme = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://`)
 
-// locate finds a source. folder is that of the pipeline file, "" without one.
+// locate finds a source. folder is the folder of the pipeline file, or "" if there is none.
 func locate(path, folder string) (place, error) {
 	at := place{fixed: folder != ""}
 	base, err := filepath.Abs(folder)
@@ -118,8 +118,8 @@ func (at *place) plant(folder string) {
 	}
 }
 
-// grow moves the root up until it contains an absolute path, and reports whether it did. It
-// never reaches the home folder or above, which may contain anything.
+// grow moves the root up until it contains an absolute path, and reports whether it did. It never
+// reaches the home folder or a folder above it, which may contain anything.
 func (at *place) grow(path string) bool {
 	if at.root == "" {
 		at.plant(filepath.Dir(path))
@@ -153,7 +153,7 @@ func (at *place) abs(path string) string { return filepath.Join(at.root, filepat
 // outside returns the error about a path outside the root.
 func (at *place) outside(path string) error {
 	if at.fixed {
-		return fmt.Errorf("%s is outside %s, and nothing outside of that is packaged: move it in", path, at.root)
+		return fmt.Errorf("%s is outside %s, and nothing outside is packaged: move it in", path, at.root)
 	}
 	return fmt.Errorf("%s is too far from %s: what is not in one git repository must be in one folder below the home folder; "+
 		"a git repository or a tape.yaml determines what belongs together", path, at.root)

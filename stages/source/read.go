@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// maxLinks bounds the symbolic links in the resolution of one path, as in Linux.
+// maxLinks limits the symbolic links in the resolution of one path, as in Linux.
 const maxLinks = 40
 
 // reader reads files below a root.
@@ -27,7 +27,7 @@ type reader struct {
 	root     string
 	limits   files.Limits
 	inputs   map[string]vcs.Input // by path
-	folders  map[string]bool      // that were read completely, by their real paths
+	folders  map[string]bool      // folders that were read completely, by their real paths
 	warnings map[string]bool
 	entries  int
 	bytes    int64
@@ -39,8 +39,8 @@ func newReader(root string, limits files.Limits) *reader {
 
 // linkError is a symbolic link to something that cannot be read.
 type linkError struct {
-	link   string // below the root
-	target string // its text
+	link   string // path below the root
+	target string // text of the link
 	reason error
 }
 
@@ -55,7 +55,7 @@ var (
 	errLoops   = errors.New("and so back to itself")
 )
 
-// outsideError is a path that leads out of the root.
+// outsideError reports a path that leads out of the root.
 type outsideError struct{ path string } // absolute
 
 func (e *outsideError) Error() string { return "which is outside (" + e.path + ")" }
@@ -110,7 +110,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 		if filepath.IsAbs(target) {
 			rel, ok := below(r.root, target)
 			if !ok {
-				// The target may be written through links outside, such as /tmp on some systems.
+				// The target may contain links outside the root, such as /tmp on some systems.
 				real, err := filepath.EvalSymlinks(target)
 				if errors.Is(err, fs.ErrNotExist) {
 					return out, r.broken(out, name, errDangles)
@@ -133,7 +133,7 @@ func (r *reader) resolve(name string) (resolved, error) {
 	return out, nil
 }
 
-// broken returns the error of resolve. If links were followed, it is about the first.
+// broken returns the error of resolve. If links were followed, it is about the first link.
 func (r *reader) broken(at resolved, name string, reason error) error {
 	if len(at.links) == 0 {
 		if outside, ok := errors.AsType[*outsideError](reason); ok {
@@ -143,7 +143,7 @@ func (r *reader) broken(at resolved, name string, reason error) error {
 	}
 	first := at.links[0]
 	if outside, ok := errors.AsType[*outsideError](reason); ok {
-		// A link that leads outside to nothing is merely dangling.
+		// A link that leads outside to nothing is just a dangling link.
 		if _, err := os.Stat(r.abs(first.Path)); errors.Is(err, fs.ErrNotExist) {
 			reason = errDangles
 		} else {
@@ -155,7 +155,7 @@ func (r *reader) broken(at resolved, name string, reason error) error {
 
 func (r *reader) abs(name string) string { return filepath.Join(r.root, filepath.FromSlash(name)) }
 
-// take reads a file, or a folder with everything in it.
+// take reads a file, or a folder and everything in it.
 func (r *reader) take(ctx context.Context, name string) error {
 	at, err := r.resolve(name)
 	if err != nil {
@@ -168,8 +168,8 @@ func (r *reader) take(ctx context.Context, name string) error {
 	return r.file(ctx, name, at)
 }
 
-// folder reads the content of a folder. inside are the real folders through which it was
-// reached, including itself.
+// folder reads the content of a folder. inside are the real folders through which it was reached,
+// including itself.
 func (r *reader) folder(ctx context.Context, name string, at resolved, inside []string) error {
 	entries, err := os.ReadDir(r.abs(at.real))
 	if err != nil {
@@ -222,7 +222,7 @@ func isOutside(err error) bool {
 	return ok
 }
 
-// loops reports whether a folder is one of those, or contains one of them.
+// loops reports whether a folder is one of those in inside, or contains one of them.
 func loops(real string, inside []string) bool {
 	return slices.ContainsFunc(inside, func(dir string) bool {
 		return dir == real || real == "." || strings.HasPrefix(dir, real+"/")
@@ -254,7 +254,7 @@ func (r *reader) file(ctx context.Context, name string, at resolved) error {
 	return nil
 }
 
-// readFile reads a file of a known size. It is an error if the file has become a pipe or a
+// readFile reads a file of a known size. It returns an error if the file has become a pipe or a
 // device, or has grown since its size was counted.
 func readFile(name string, size int64) ([]byte, error) {
 	f, err := regular.Open(name)
@@ -275,7 +275,7 @@ func readFile(name string, size int64) ([]byte, error) {
 
 var errGrew = errors.New("it grew while it was read: try again when nothing writes to it")
 
-// count bounds how many files and folders are looked at.
+// count limits the number of files and folders that are visited.
 func (r *reader) count(name string) error {
 	if r.entries++; r.entries > r.limits.Files {
 		return fmt.Errorf("%s makes it more than the %d files and folders that a source may have: point tape at the folder with the manifests", name, r.limits.Files)

@@ -16,9 +16,9 @@ import (
 	"github.com/taped-dev/tape/stages/rendering"
 )
 
-// secrets returns the paths of secrets in the configuration of a source: its path if that has
-// credentials, and the options that the schema of the interpreter marks. If no interpreter is
-// found, these are all options.
+// secrets returns the paths of secrets in the configuration of a source: its path if that
+// contains credentials, and the options that the schema of the interpreter marks as secret. If no
+// interpreter is found, these are all options.
 func (o Options) secrets(ctx context.Context, with json.RawMessage) (paths [][]string) {
 	var config Config
 	if json.Unmarshal(with, &config) != nil {
@@ -35,7 +35,7 @@ func (o Options) secrets(ctx context.Context, with json.RawMessage) (paths [][]s
 	if err := json.Unmarshal(config.Options, &options); err == nil {
 		for _, name := range slices.Sorted(maps.Keys(options)) {
 			member := sch.member(name)
-			member.hidden = member.hidden || !known || member.Schema == nil // an unknown option may be a misspelt secret
+			member.hidden = member.hidden || !known || member.Schema == nil // an unknown option may be a misspelled secret
 			paths = append(paths, member.secrets(options[name], "options", name)...)
 		}
 	}
@@ -70,8 +70,8 @@ func (o Options) schemaOf(ctx context.Context, config Config) (schema, bool) {
 	return found.schema, true
 }
 
-// secrets returns the paths of secrets in a value. A secret object is one secret as a whole; in
-// a secret list each item is. Names of files are not secret, because the files that are read
+// secrets returns the paths of secrets in a value. A secret object is a single secret; in a
+// secret list, each item is one. Names of files are not secret, because the files that are read
 // are published.
 func (s schema) secrets(v any, path ...string) (paths [][]string) {
 	_, _, _ = s.mapped(v, trail{path: path}, func(sch schema, v any, at trail) (any, bool, error) {
@@ -87,14 +87,14 @@ func (s schema) secrets(v any, path ...string) (paths [][]string) {
 	return paths
 }
 
-// refused returns an error for references in options whose values are published, because that
-// would disclose the secrets.
+// refused returns an error for references to secrets in options whose values are published,
+// because that would disclose the secrets.
 func (s schema) refused(config json.RawMessage) error {
-	var told Config
+	var given Config
 	if len(config) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(config, &told); err != nil {
+	if err := json.Unmarshal(config, &given); err != nil {
 		return err
 	}
 	var mistakes engine.OptionErrors
@@ -108,16 +108,16 @@ func (s schema) refused(config json.RawMessage) error {
 		}
 		_, _, err = sch.mapped(v, trail{path, option}, func(sch schema, v any, at trail) (any, bool, error) {
 			if text, ok := v.(string); ok && engine.IsSecret(text) && !sch.secret() && sch.Schema != nil {
-				mistakes = append(mistakes, at.mistake("option %s: its value is published, so that it cannot be a secret", at.text))
+				mistakes = append(mistakes, at.mistake("option %s: its value is published, so it cannot be a secret", at.text))
 			}
 			return v, true, nil
 		})
 		return err
 	}
-	if err := look(s, told.Options, ""); err != nil {
+	if err := look(s, given.Options, ""); err != nil {
 		return err
 	}
-	for _, setting := range told.Settings {
+	for _, setting := range given.Settings {
 		value := setting.JSON
 		sch := s.property(setting.Name)
 		if setting.Value != "" {

@@ -5,20 +5,20 @@
 //
 // It has no inputs. Its outputs are files (a tar of the files, relative to the root), facts
 // ([vcs.Facts] about them) and request ([rendering.Request] for the render stage). No output is
-// kept between runs. What is remembered is which files an interpreter asked for, so that no
-// interpreter is started while these are unchanged.
+// kept between runs. Only the files that an interpreter asked for are remembered, so that no
+// interpreter is started while they are unchanged.
 //
 // # Root
 //
 // Nothing outside the root is read. It is the top of the git repository that the source, or the
-// pipeline file, is in. Without a repository it is the pipeline file's folder, and without a
+// pipeline file, is in. Without a repository it is the folder of the pipeline file, and without a
 // pipeline file the smallest folder that contains everything that the interpreter asks for, but
 // never the home folder or one above it.
 //
 // # Links
 //
 // The tar has no links: the target of a symbolic link takes the place of the link. A link that
-// dangles or leads into itself is left out with a warning; one that leads outside the root is
+// dangles or leads to itself is left out with a warning; one that leads outside the root is
 // an error.
 package source
 
@@ -46,7 +46,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// fallbackName is the interpreter of sources that no other one claims.
+// fallbackName is the interpreter of sources that no other interpreter claims.
 const fallbackName = "plain"
 
 //go:embed config.schema.json
@@ -54,34 +54,35 @@ var configSchema json.RawMessage
 
 // Config is the configuration of a source in a pipeline.
 type Config struct {
-	// Name of the source; "" means the last element of Path.
+	// Name is the name of the source; by default the last element of Path.
 	Name string `json:"name,omitempty"`
 	// Path is a folder, a file, or a remote reference (scheme://…). An existing file takes
 	// precedence over a reference.
 	Path string `json:"path"`
-	// Interpreter by name; "" finds it by the files.
+	// Interpreter is the name of the interpreter; if empty, it is found by the files.
 	Interpreter string `json:"interpreter,omitempty"`
-	// Options of the interpreter, an object.
+	// Options is an object with the options of the interpreter.
 	Options json.RawMessage `json:"options,omitempty"`
-	// Environment that the source is rendered for; "" if the pipeline has none.
+	// Environment is the environment that the source is rendered for, or "" if the pipeline has
+	// none.
 	Environment string `json:"environment,omitempty"`
-	// Settings are further options, each of which is set over Options.
+	// Settings are further options, which override Options.
 	Settings []Setting `json:"settings,omitempty"`
-	// Parts allows a folder that no interpreter claims and that has sources below it. It is read
-	// as plain manifests, with a warning.
+	// Parts allows a folder that no interpreter claims and that contains sources. It is read as
+	// plain manifests, with a warning.
 	Parts bool `json:"parts,omitempty"`
-	// Lock has the locked interpreters and files; nil without a lock.
+	// Lock contains the locked interpreters and files; nil if there is no lock.
 	Lock *Lock `json:"lock,omitempty"`
 }
 
 // Setting is one option by name: a text that is parsed as the type of the option, or a JSON
-// value. A later setting replaces an earlier one of the same name, or is added to it if the
+// value. A later setting replaces an earlier one of the same name, or is appended to it if the
 // option is a list.
 type Setting struct {
 	Name  string          `json:"name"`
 	Value string          `json:"value,omitempty"`
 	JSON  json.RawMessage `json:"json,omitempty"`
-	// Base is the folder that a path in the value is relative to; "" is the folder that
+	// Base is the folder that a path in the value is relative to; by default the folder that
 	// Config.Path is relative to.
 	Base string `json:"base,omitempty"`
 }
@@ -89,22 +90,23 @@ type Setting struct {
 // Options are shared by all sources of a run.
 type Options struct {
 	Interpreters rendering.Interpreters
-	// Folder of the pipeline file. Paths are relative to it, and only files in it, or in its
-	// repository, are read. "" if there is no pipeline file: paths are relative to the working
-	// directory.
+	// Folder is the folder of the pipeline file. Paths are relative to it, and only files in it,
+	// or in its repository, are read. If it is empty, there is no pipeline file, and paths are
+	// relative to the working directory.
 	Folder string
-	// Memory keeps the answers of interpreters between runs; nil asks them in every run. If it
-	// fails, the next run only takes longer.
+	// Memory keeps the answers of interpreters between runs; if nil, interpreters are asked in
+	// every run. If it fails, the next run only takes longer.
 	Memory engine.Cache
-	// Repositories of git, which stay open between runs; nil opens them for each run.
+	// Repositories are git repositories that stay open between runs; if nil, they are opened for
+	// each run.
 	Repositories *vcs.Opened
-	// LookupEnv looks up the variables that interpreters ask for; nil is os.LookupEnv.
+	// LookupEnv looks up the variables that interpreters ask for; nil means os.LookupEnv.
 	LookupEnv func(string) (string, bool)
-	// Limits of one source; zero is [files.DefaultLimits].
+	// Limits are the limits of one source; zero means [files.DefaultLimits].
 	Limits files.Limits
 }
 
-// Kind is the stage's entry in the table of stages.
+// Kind describes the stage to the table of stages.
 func Kind(o Options) pipeline.Kind {
 	return pipeline.Kind{
 		Name:    "source",
@@ -152,9 +154,9 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	return out, err
 }
 
-// about describes the subject of an error, and of each mistake in the options.
+// about adds the subject to an error, and to each mistake in the options.
 func about(what string, err error) error {
-	if what == "." { // adds nothing to the node's name
+	if what == "." { // it adds nothing to the name of the node
 		return err
 	}
 	mistakes, ok := errors.AsType[engine.OptionErrors](err)
@@ -168,8 +170,9 @@ func about(what string, err error) error {
 	return out
 }
 
-// Check implements [engine.Checker]: the source exists, an interpreter claims it, and the
-// options are valid. An interpreter whose description is recorded is not started.
+// Check implements [engine.Checker]. It checks that the source exists, that an interpreter claims
+// it, and that the options are valid. It does not start an interpreter whose description is
+// recorded.
 func (s *Stage) Check(ctx context.Context) error {
 	at, found, given, err := s.settle(ctx, func(engine.Event) {})
 	if err == nil {
@@ -181,7 +184,7 @@ func (s *Stage) Check(ctx context.Context) error {
 	return nil
 }
 
-// settle finds the source, its interpreter and its options.
+// settle determines the source, its interpreter and its options.
 func (s *Stage) settle(ctx context.Context, report func(engine.Event)) (place, *found, map[string]any, error) {
 	at, err := locate(s.config.Path, s.o.Folder)
 	if err != nil {
@@ -271,7 +274,7 @@ func (s *Stage) where() string {
 	return filepath.Join(s.o.Folder, s.config.Path)
 }
 
-// environment returns a digest of the variables that are set, by name.
+// environment returns a digest of the variables that are set, including their names.
 func (s *Stage) environment(names []string) digest.Digest {
 	var set strings.Builder
 	for _, name := range slices.Sorted(slices.Values(names)) {
@@ -301,8 +304,8 @@ func log(t *engine.Task) *slog.Logger {
 	return t.Log
 }
 
-// found is the interpreter that will render the source, or one that may be chosen for that,
-// whose checksum and schema are not known yet.
+// found is the interpreter that will render the source, or a candidate whose checksum and schema
+// are not known yet.
 type found struct {
 	rendering.Interpreter
 	claim
@@ -311,7 +314,7 @@ type found struct {
 	schema      schema
 }
 
-// placed is [schema.placed] of the options, which are those of the interpreter.
+// placed calls [schema.placed] with the schema of the interpreter.
 func (f *found) placed(options map[string]any, at *place) (json.RawMessage, []string, error) {
 	raw, inputs, err := f.schema.placed(options, at)
 	if err != nil {

@@ -380,7 +380,7 @@ func TestDetection(t *testing.T) {
 			"a/Chart.yaml": "", "b/Chart.yaml": "", "c/Chart.yaml": "", "d/Chart.yaml": "", "e/Chart.yaml": "", "f/Chart.yaml": "", "g/Chart.yaml": "", "h/Chart.yaml": "",
 		}, err: []string{"8 charts lie below it: a, b, c, d, e, f, and 2 more;"}},
 		{name: "sources below, taken in parts", tree: map[string]string{"chart/Chart.yaml": "", "a.yaml": ""}, parts: true, want: "plain",
-			message: "!DIR is not a source itself, and 1 chart lies below it: chart; this is about the files as they are, and not about what those make of them: name one of them, or write a pipeline"},
+			message: "!DIR is not a source itself, and 1 chart lies below it: chart; this applies to the files as they are, not to what these sources render to: name one of them, or write a pipeline"},
 		{name: "sources below, taken as they are", tree: map[string]string{"chart/Chart.yaml": "", "a.yaml": ""}, explicit: "plain", want: "plain"},
 		{name: "a component, a kustomization of Flux's, and what others made, below", tree: map[string]string{
 			"a.yaml": "", "components/x/kustomization.yaml": "apiVersion: x\nkind: Component\n", "flux/kustomization.yaml": "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",

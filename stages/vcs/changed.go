@@ -13,13 +13,13 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// Commit is what a repository has checked out.
+// Commit is the commit that a repository has checked out.
 type Commit struct {
-	// Commit is its id, hex; "" in a repository without commits.
+	// Commit is the hexadecimal ID, or "" in a repository without commits.
 	Commit string
-	// When is the committer's time, in seconds since 1970.
+	// When is the time of the committer, in seconds since 1970.
 	When int64
-	// URI is that of [Repository].
+	// URI is the same as in [Repository].
 	URI string
 }
 
@@ -45,8 +45,8 @@ func Head(ctx context.Context, top string) (Commit, error) {
 	return c, nil
 }
 
-// IsAncestor reports whether a commit is an ancestor of another, or that one. known is
-// false where the repository at top does not have one of them.
+// IsAncestor reports whether a commit is equal to another or an ancestor of it. known is false if
+// the repository at top does not have both.
 func IsAncestor(ctx context.Context, top, ancestor, of string) (is, known bool, err error) {
 	_, err = runGit(ctx, top, nil, "merge-base", "--is-ancestor", "--end-of-options", ancestor, of)
 	switch {
@@ -58,13 +58,12 @@ func IsAncestor(ctx context.Context, top, ancestor, of string) (is, known bool, 
 	return false, exitCode(err) == 1, nil
 }
 
-// Changed returns the paths, relative to top, that differ between a revision and the
-// work tree: files that were changed, added, removed, or are not committed and not
-// ignored.
+// Changed returns the paths, relative to top, that differ between a revision and the work tree:
+// files that were changed, added or removed, and files that are neither committed nor ignored.
 func Changed(ctx context.Context, top, since string) ([]string, error) {
 	commit, err := runGit(ctx, top, nil, "rev-parse", "--verify", "--end-of-options", since+"^{commit}")
 	if err != nil {
-		if strings.Contains(err.Error(), "single revision") { // what git says about any name that it does not know
+		if strings.Contains(err.Error(), "single revision") { // what git answers for any unknown name
 			err = errors.New("fetch its whole history")
 		}
 		return nil, fmt.Errorf("%s is not a revision of this repository, or a shallow clone does not have it: %w", since, err)
@@ -80,8 +79,8 @@ func Changed(ctx context.Context, top, since string) ([]string, error) {
 	return strings.FieldsFunc(string(differ)+string(untracked), func(r rune) bool { return r == 0 }), nil
 }
 
-// Committed returns a file as HEAD has it, and as it is in the work tree. Its path is
-// relative to top.
+// Committed returns a file as it is in HEAD and as it is in the work tree. Its path is relative
+// to top.
 func Committed(ctx context.Context, top, path string) (committed, now []byte, err error) {
 	if !filepath.IsLocal(filepath.FromSlash(path)) {
 		return nil, nil, fmt.Errorf("%s is not below %s", path, top)

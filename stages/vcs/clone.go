@@ -32,30 +32,30 @@ import (
 )
 
 const (
-	// maxPack bounds what a clone downloads, maxClone the files that it checks out,
-	// together, and maxCloneFiles how many they are.
+	// maxPack limits what a clone downloads. maxClone limits the total size, and maxCloneFiles
+	// the number, of the files that it checks out.
 	maxPack       = 2 << 30
 	maxClone      = 4 << 30
 	maxCloneFiles = 1 << 20
-	// maxTreeDepth bounds how deep its folders are.
+	// maxTreeDepth limits the depth of its folders.
 	maxTreeDepth = 255
 )
 
-// CloneOptions are what Clone takes.
+// CloneOptions are the options of Clone.
 type CloneOptions struct {
-	// Repository is the repository as it was: Clone uses URI, Remotes, Commit and the names
-	// of Tags.
+	// Repository is the recorded repository. Clone uses URI, Remotes, Commit and the names of
+	// Tags.
 	Repository Repository
-	// Dir is an empty folder, which gets the git directory and the work tree.
+	// Dir is an empty folder for the git directory and the work tree.
 	Dir string
 	// Transport sends requests over HTTP.
 	Transport http.RoundTripper
 }
 
-// Clone checks out one commit of a repository and returns the top of the work tree, with the
-// remotes and tags that it had. It downloads no more history than the server insists on. Neither hooks nor filters run, and
-// submodules are not checked out. The credentials are those that the user has for git: of
-// its credential helpers for HTTPS, of the SSH agent for SSH.
+// Clone checks out one commit of a repository, and returns the top of the work tree, which has
+// the recorded remotes and tags. It downloads no more history than the server requires. It runs
+// neither hooks nor filters, and does not check out submodules. It uses the credentials of the
+// user for git: from credential helpers for HTTPS, and from the SSH agent for SSH.
 func Clone(ctx context.Context, o CloneOptions) (top string, err error) {
 	uri := o.Repository.URI
 	if !plumbing.IsHash(o.Repository.Commit) {
@@ -74,8 +74,7 @@ func Clone(ctx context.Context, o CloneOptions) (top string, err error) {
 }
 
 func (o *CloneOptions) clone(ctx context.Context) (string, error) {
-	// The git directory is beside the work tree: whatever a commit calls its files, none of
-	// them is part of it.
+	// The git directory is beside the work tree, so no file name in a commit can be part of it.
 	git, top := filepath.Join(o.Dir, "git"), filepath.Join(o.Dir, "tree")
 	if err := os.Mkdir(top, 0o700); err != nil {
 		return "", err
@@ -107,7 +106,7 @@ func (o *CloneOptions) clone(ctx context.Context) (string, error) {
 	return top, out.tree(ctx, tree, "")
 }
 
-// configure writes HEAD and the remotes, which are facts of a source.
+// configure writes HEAD and the remotes, which are facts about a source.
 func (o *CloneOptions) configure(storage *filesystem.Storage) error {
 	if err := storage.Init(); err != nil {
 		return err
@@ -115,7 +114,7 @@ func (o *CloneOptions) configure(storage *filesystem.Storage) error {
 	c := config.NewConfig()
 	for _, r := range o.Repository.Remotes {
 		c.Remotes[r.Name] = &config.RemoteConfig{Name: r.Name, URLs: r.URLs}
-		// A branch follows the remote that was the URI.
+		// A branch follows the remote whose URL was the URI.
 		if slices.Contains(r.URLs, o.Repository.URI) && len(c.Branches) == 0 {
 			c.Branches[branchName] = &config.Branch{Name: branchName, Remote: r.Name}
 		}
@@ -129,7 +128,7 @@ func (o *CloneOptions) configure(storage *filesystem.Storage) error {
 		storage.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, branch)))
 }
 
-// branchName is the branch of a clone. It is not in statements.
+// branchName is the name of the branch in a clone. It is not part of statements.
 const branchName = "tape"
 
 // fetch downloads the commit and the tags that lead to it.
@@ -190,14 +189,15 @@ func (o *CloneOptions) fetch(ctx context.Context, storage *filesystem.Storage) (
 	if err != nil {
 		return err
 	}
-	defer func() { _ = response.Close() }() // it was read
+	defer func() { _ = response.Close() }() // everything has been read
 	if err := storage.SetShallow(response.Shallows); err != nil {
 		return err
 	}
 	return packfile.UpdateObjectStorage(storage, &bounded{demultiplexed(request.Capabilities, response), maxPack})
 }
 
-// demultiplexed returns the pack in an answer, without what the server says meanwhile.
+// demultiplexed returns the pack in an answer, without the messages that the server sends with
+// it.
 func demultiplexed(able *capability.List, r io.Reader) io.Reader {
 	switch {
 	case able.Supports(capability.Sideband64k):
@@ -208,7 +208,7 @@ func demultiplexed(able *capability.List, r io.Reader) io.Reader {
 	return r
 }
 
-// bounded is a pack whose end is an error if it is too long.
+// bounded reads a pack, and fails if it is too long.
 type bounded struct {
 	io.Reader
 	left int64
@@ -222,8 +222,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// session opens a connection to the server. Folders on this machine and git's programs for
-// other protocols are refused: who made the application chose the URI.
+// session opens a connection to the server. It rejects folders on this machine, and protocols
+// that other programs of git implement, because the URI comes from whoever made the application.
 func (o *CloneOptions) session(ctx context.Context) (transport.UploadPackSession, error) {
 	if CleanURL(o.Repository.URI) != o.Repository.URI || o.Repository.URI == "" {
 		return nil, errors.New("it is not the URL of a repository on a server")
@@ -247,7 +247,7 @@ func (o *CloneOptions) session(ctx context.Context) (transport.UploadPackSession
 	return nil, fmt.Errorf("the protocol %s is not supported: clone it with git", endpoint.Protocol)
 }
 
-// credential asks git for the user's credential for a URL, without a prompt on the terminal.
+// credential asks git for the credential of the user for a URL, without a prompt on the terminal.
 func credential(ctx context.Context, uri string) (user, password string, ok bool) {
 	u, err := url.Parse(uri)
 	if err != nil || strings.ContainsAny(uri, "\r\n\x00") {
@@ -256,7 +256,7 @@ func credential(ctx context.Context, uri string) (user, password string, ok bool
 	ask := fmt.Sprintf("protocol=%s\nhost=%s\npath=%s\n\n", u.Scheme, u.Host, strings.TrimPrefix(u.Path, "/"))
 	out, err := runGit(ctx, os.TempDir(), strings.NewReader(ask), "credential", "fill")
 	if err != nil {
-		return "", "", false // there is none, or no git
+		return "", "", false // there is none, or git is not installed
 	}
 	for line := range strings.Lines(string(out)) {
 		switch key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "="); key {
@@ -269,10 +269,10 @@ func credential(ctx context.Context, uri string) (user, password string, ok bool
 	return user, password, password != ""
 }
 
-// checkout writes the files of a commit, and nothing outside of root.
+// checkout writes the files of a commit, but nothing outside root.
 type checkout struct {
 	root  *os.Root
-	bytes int64 // that are left
+	bytes int64 // remaining bytes
 	files int
 }
 
@@ -309,7 +309,7 @@ func (c *checkout) entry(ctx context.Context, tree *object.Tree, entry object.Tr
 			return err
 		}
 		return c.tree(ctx, below, name)
-	case filemode.Submodule: // git leaves an empty folder, too
+	case filemode.Submodule: // git also leaves an empty folder
 		return c.root.Mkdir(name, 0o755)
 	}
 	file, err := tree.TreeEntryFile(&entry)

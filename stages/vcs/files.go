@@ -13,14 +13,14 @@ import (
 	"github.com/taped-dev/tape/internal/regular"
 )
 
-// checkFiles returns an error if the repository whose work tree is at top contains anything
-// but regular files and folders where git and go-git read. Opening a named pipe blocks both
+// checkFiles returns an error if the repository whose work tree is at top contains anything but
+// regular files and folders in places that git and go-git read. Opening a named pipe blocks both
 // of them, and a device may have no end.
 func checkFiles(top string) error {
 	dir := filepath.Join(top, ".git")
 	if info, err := os.Stat(dir); err != nil {
 		return err
-	} else if !info.IsDir() { // a linked work tree or a submodule
+	} else if !info.IsDir() { // the .git of a linked work tree or a submodule
 		data, err := regular.ReadFile(dir)
 		if err != nil {
 			return err
@@ -40,7 +40,7 @@ func checkFiles(top string) error {
 	return err
 }
 
-// within returns a path that a file in dir contains.
+// within returns the path in text, which is the content of a file in dir.
 func within(dir, text string) string {
 	if text = strings.TrimRight(text, "\r\n"); filepath.IsAbs(text) {
 		return text
@@ -48,8 +48,9 @@ func within(dir, text string) string {
 	return filepath.Join(dir, text)
 }
 
-// checkTree checks what is read of a git directory to find out what is committed. Symbolic
-// links are followed once: git makes none, but people replace folders such as objects by one.
+// checkTree checks the parts of a git directory that are read to find out what is committed. It
+// follows symbolic links one level: git creates none, but people replace folders such as objects
+// by links.
 func checkTree(dir string) error {
 	for _, name := range []string{"HEAD", "commondir", "config", "config.worktree", "index", "info", "objects", "packed-refs", "refs", "reftable", "shallow"} {
 		root, err := filepath.EvalSymlinks(filepath.Join(dir, name))
@@ -61,7 +62,7 @@ func checkTree(dir string) error {
 		}
 		err = filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // git may be working
+				return nil // git may be running
 			}
 			if err != nil {
 				return err
@@ -70,7 +71,7 @@ func checkTree(dir string) error {
 			if kind == fs.ModeSymlink {
 				info, err := os.Stat(file)
 				if err != nil {
-					return nil // it leads nowhere, which readers notice
+					return nil // it leads nowhere, which its reader reports
 				}
 				kind = info.Mode().Type()
 			}

@@ -28,8 +28,8 @@ type command struct {
 	hear  *bufio.Reader
 }
 
-// openCommand opens the repository whose work tree is at top. Git refuses to open one
-// that another user owns.
+// openCommand opens the repository whose work tree is at top. Git refuses to open a repository of
+// another user.
 func openCommand(ctx context.Context, top string) (objects, error) {
 	format, err := runGit(ctx, top, nil, "rev-parse", "--show-object-format")
 	if err != nil {
@@ -38,11 +38,11 @@ func openCommand(ctx context.Context, top string) (objects, error) {
 	return &command{top: top, hash32: strings.TrimSpace(string(format)) == "sha256"}, nil
 }
 
-// gitCommand returns a git command that only reads: no hooks, no file system monitor, no
-// pager, no fetch of objects missing from a partial clone, no prompt, no locks. It ignores
-// GIT_ variables and repositories above top. Git runs a program only if .gitattributes in
-// the work tree names a filter that the user has configured, as `git status` does. For
-// filters in the repository's own configuration see [checkin].
+// gitCommand returns a git command that only reads: without hooks, file system monitor, pager,
+// fetching of objects missing from a partial clone, prompts and locks. It ignores GIT_ variables
+// and repositories above top. Git runs a program only if .gitattributes in the work tree names a
+// filter that the user has configured, as `git status` does. For filters in the repository's own
+// configuration see [checkin].
 func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
 	fixed := []string{
 		"--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs",
@@ -56,12 +56,12 @@ func gitCommand(ctx context.Context, top string, args ...string) *exec.Cmd {
 	})
 	cmd.Env = append(cmd.Env, "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1",
 		"GIT_CEILING_DIRECTORIES="+filepath.Dir(top))
-	cmd.WaitDelay = time.Second // a filter may have left a child that keeps the pipes open
+	cmd.WaitDelay = time.Second // a filter may have left a child process that keeps the pipes open
 	return cmd
 }
 
-// maxGit bounds one run of git, which reads attributes and configuration that may be named
-// pipes.
+// maxGit limits the time of one run of git, because the attributes and configuration that it
+// reads may be named pipes.
 const maxGit = time.Minute
 
 var errGit = fmt.Errorf("git did not end within %v", maxGit)
@@ -80,7 +80,7 @@ func runGit(ctx context.Context, top string, stdin io.Reader, args ...string) ([
 	return out.Bytes(), nil
 }
 
-// gitError returns the reason why git failed: the context's cause, the first line that git
+// gitError returns the reason why git failed: the cause of the context, the first line that git
 // printed, or err.
 func gitError(ctx context.Context, verb, stderr string, err error) error {
 	if ctx.Err() != nil {
@@ -92,7 +92,7 @@ func gitError(ctx context.Context, verb, stderr string, err error) error {
 	return fmt.Errorf("git %s: %w", verb, err)
 }
 
-// exitCode returns the exit code of a program that ran, -1 for any other error.
+// exitCode returns the exit code of a program that ran, or -1 for any other error.
 func exitCode(err error) int {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
@@ -148,13 +148,13 @@ func (c *command) object(ctx context.Context, id string) (string, []byte, error)
 	return kind, data, nil
 }
 
-// maxObject is the size of a commit, a tag or a tree that is read. Anything may be where
-// one is looked for: HEAD names whatever it likes.
+// maxObject limits the size of a commit, a tag or a tree. The object may be something else,
+// because HEAD can name any object.
 const maxObject = 64 << 20
 
 var errTooLarge = fmt.Errorf("it has more than %d bytes", maxObject)
 
-// exchange requests one object from the running git, which it starts if necessary.
+// exchange requests one object from the running git, and starts git if necessary.
 func (c *command) exchange(ctx context.Context, id string) (string, []byte, error) {
 	if c.batch == nil {
 		cmd := gitCommand(ctx, c.top, "cat-file", "--batch")
@@ -192,7 +192,7 @@ func (c *command) exchange(ctx context.Context, id string) (string, []byte, erro
 		}
 		return "", nil, errTooLarge
 	}
-	data := make([]byte, size+1) // with a newline
+	data := make([]byte, size+1) // including a newline
 	if _, err := io.ReadFull(c.hear, data); err != nil {
 		return "", nil, err
 	}
@@ -209,9 +209,10 @@ func (c *command) close() {
 	_ = c.batch.Wait() // all requests have been answered
 }
 
-// checkin returns the ids of the blobs that git would store for files of the work tree at top, after undoing the line endings, encodings and filters that attributes ask
-// for. It is an error if a file has a filter from the repository's own configuration: that
-// may have come with the folder, and names a program to run.
+// checkin returns the IDs of the blobs that git would store for files of the work tree at top,
+// after it reverts the line endings, encodings and filters that attributes request. It returns an
+// error if a file has a filter from the repository's own configuration, because that may have
+// come with the folder and names a program to run.
 func checkin(ctx context.Context, top string, paths []string) ([]string, error) {
 	var names strings.Builder
 	for _, p := range paths {
@@ -221,8 +222,8 @@ func checkin(ctx context.Context, top string, paths []string) ([]string, error) 
 		}
 		names.WriteString(p + "\n")
 	}
-	// Without a repository, or in one that git refuses to open, hash-object works but
-	// ignores attributes.
+	// Without a repository, or in one that git refuses to open, hash-object succeeds but ignores
+	// attributes.
 	if _, err := runGit(ctx, top, nil, "rev-parse", "--git-dir"); err != nil {
 		return nil, err
 	}
@@ -240,8 +241,8 @@ func checkin(ctx context.Context, top string, paths []string) ([]string, error) 
 	return ids, nil
 }
 
-// ownFilter returns an error if the repository's own configuration defines the filter of
-// one of the files.
+// ownFilter returns an error if the repository's own configuration defines the filter of one of
+// the files.
 func ownFilter(ctx context.Context, top string, paths []string) error {
 	list, err := runGit(ctx, top, nil, "config", "--list", "--show-scope", "-z")
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 )
 
-// library reads a repository with go-git, which only reads files: it runs nothing and does
-// not check who owns them. It asks the git command for an object that go-git does not find,
-// such as one in another repository that this one borrows objects from.
+// library reads a repository with go-git, which only reads files: it runs nothing, and does not
+// check who owns them. It asks the git command for objects that go-git does not find, such as
+// those in another repository that this one borrows objects from.
 type library struct {
 	top   string
 	repo  *git.Repository

@@ -8,20 +8,20 @@ import (
 	"sync"
 )
 
-// Opened keeps repositories open from one Read to the next, which then sees the HEAD that
-// the first saw. The zero value is ready; its methods may be called concurrently. It must
-// be closed by the caller. A nil Opened opens repositories for each Read.
+// Opened keeps repositories open between calls of Read, so that all calls see the same HEAD. The
+// zero value is ready to use. Its methods may be called concurrently. The caller must close it. A
+// nil Opened opens repositories for each Read.
 type Opened struct {
 	mu    sync.Mutex
-	repos map[string]*openedRepository // by the top of the work tree
+	repos map[string]*openedRepository // by the absolute path of the top of the work tree
 }
 
-// openedRepository is a repository that is opened when it is first read.
+// openedRepository is a repository that is opened on first use.
 type openedRepository struct {
 	abs string
 
 	mu      sync.Mutex
-	read    *history // nil: not yet, or trouble says why it cannot be read
+	read    *history // nil if not read yet, or if trouble says why it cannot be read
 	found   Repository
 	trouble error
 }
@@ -38,7 +38,7 @@ func (o *Opened) Close() {
 	o.repos = nil
 }
 
-// at returns the repository with a work tree, absolute and without links.
+// at returns the repository with a work tree. abs is absolute and free of symbolic links.
 func (o *Opened) at(abs string) *openedRepository {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -51,15 +51,15 @@ func (o *Opened) at(abs string) *openedRepository {
 	return o.repos[abs]
 }
 
-// history returns the repository's HEAD and what is known of the whole repository, which may be
-// something even where there is an error.
+// history returns the HEAD of the repository and what is known about the whole repository, which
+// may be something even if there is an error.
 func (repo *openedRepository) history(ctx context.Context) (*history, Repository, error) {
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
 	err := repo.trouble
 	if repo.read == nil && err == nil {
 		if err = repo.open(ctx); ctx.Err() == nil {
-			repo.trouble = err // otherwise the next to ask may have more time
+			repo.trouble = err // otherwise keep nothing, because the next caller may have more time
 		}
 	}
 	out := repo.found
@@ -90,7 +90,7 @@ func (repo *openedRepository) open(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		// Git's message is the more helpful one, unless git is not installed.
+		// The message of git is more helpful, unless git is not installed.
 		if trouble == nil || exitCode(err) >= 0 {
 			trouble = err
 		}

@@ -31,39 +31,39 @@ type Query struct {
 	Root string
 	// Path is the path of the source.
 	Path string
-	// Folders are folders that belong to the source completely: a file that HEAD has
-	// there but the disk does not was removed.
+	// Folders are folders that belong to the source completely, so that a file that is there in
+	// HEAD but not on disk was removed.
 	Folders []string
 	// Inputs are the files that were read.
 	Inputs []Input
-	// Locked has the digests of files that are not committed. It may be nil.
+	// Locked contains the digests of files that are not committed. It may be nil.
 	Locked *Lock
 }
 
-// Lock is a file with the digests of files that are not committed. It is used only if it
-// is committed itself and unmodified.
+// Lock is a file with the digests of files that are not committed. It is only used if the lock
+// itself is committed and unmodified.
 type Lock struct {
-	File   string                   // as the caller would open it
-	Digest digest.Digest            // of the file, as it was read
+	File   string                   // path for opening it
+	Digest digest.Digest            // of the file that was read
 	Files  map[string]digest.Digest // by path, as in File.Path
 }
 
 // Input is a file that was read.
 type Input struct {
-	// Path is the path that was opened, Real the path of the file. They differ if
-	// Links were followed.
+	// Path is the path that was opened, and Real the path of the file. They differ if Links were
+	// followed.
 	Path, Real string
 	// Links are the symbolic links that were followed, in order.
 	Links []Link
 	Data  []byte
 }
 
-// Link is a symbolic link: its own path, free of other links, and its text.
+// Link is a symbolic link: its own path, free of other links, and the text of the link.
 type Link struct{ Path, Target string }
 
-// FindTop returns the top of the repository that contains a folder: the nearest folder at
-// or above it that has a .git. ok is false if there is none. dir must be absolute and have
-// no symbolic links.
+// FindTop returns the top of the repository that contains a folder: the nearest folder at or
+// above it that contains a .git. ok is false if there is none. dir must be absolute and free of
+// symbolic links.
 func FindTop(dir string) (top string, ok bool) {
 	for !isTop(dir) {
 		parent := filepath.Dir(dir)
@@ -75,9 +75,9 @@ func FindTop(dir string) (top string, ok bool) {
 	return dir, true
 }
 
-// isTop reports whether a folder has a valid .git: a folder with a HEAD, or the file of a
-// linked work tree or submodule. The target of the file may be missing, for example if a
-// work tree was copied into a container: nothing is known about such a repository.
+// isTop reports whether a folder has a valid .git: a folder with a HEAD, or the file of a linked
+// work tree or submodule. The target of that file may be missing, for example if a work tree was
+// copied into a container. Nothing is known about such a repository.
 func isTop(dir string) bool {
 	git := filepath.Join(dir, ".git")
 	info, err := os.Stat(git)
@@ -92,12 +92,12 @@ func isTop(dir string) bool {
 	return err == nil && bytes.HasPrefix(data, []byte("gitdir: "))
 }
 
-// Read returns what git knows about the files. Whatever cannot be found out is Unknown, with
-// the reason in warnings. The error is always the context's cause.
+// Read returns what git knows about the files. What cannot be determined is Unknown, with the
+// reason in warnings. The error is always the cause of the context.
 //
 // Read uses go-git, and the git command for what go-git does not support (SHA-256, reftable,
-// alternates elsewhere). A file is unmodified if its bytes are those in HEAD. If they are
-// not, the git command tells whether line endings, encodings or filters make the difference.
+// alternates elsewhere). A file is unmodified if its bytes are those in HEAD. If they are not,
+// the git command tells whether line endings, encodings or filters make the difference.
 func (o *Opened) Read(ctx context.Context, q Query) (facts Facts, warnings []string, err error) {
 	if o == nil {
 		o = &Opened{}
@@ -145,7 +145,7 @@ func (o *Opened) Read(ctx context.Context, q Query) (facts Facts, warnings []str
 	return facts, append(warnings, r.warnings...), nil
 }
 
-// worse returns the worse of two states of modification: Yes, then Unknown, then No.
+// worse returns the worse of two states: Yes, then Unknown, then No.
 func worse(a, b Tristate) Tristate {
 	switch {
 	case a == Yes || b == Yes:
@@ -156,23 +156,23 @@ func worse(a, b Tristate) Tristate {
 	return No
 }
 
-// reader gathers the facts of one query.
+// reader gathers the facts for one query.
 type reader struct {
 	query    Query
 	opened   *Opened
-	tops     map[string]string // folder below Root → top of its repository, "" if none
+	tops     map[string]string // maps a folder below Root to the top of its repository, or "" if there is none
 	repos    map[string]*repository
 	warnings []string
-	// lockHolds reports whether the query's lock is committed.
+	// lockHolds reports whether the lock of the query is committed.
 	lockHolds func() bool
 }
 
 // repository is a repository that contains inputs.
 type repository struct {
 	Repository
-	*history // nil where it cannot be read
+	*history // nil if it cannot be read
 	abs      string
-	trouble  error // the first thing that could not be read
+	trouble  error // the first problem
 }
 
 // topOf returns the top of the repository that contains a folder, relative to Root.
@@ -190,7 +190,7 @@ func (r *reader) topOf(dir string) (string, bool) {
 	return top, top != ""
 }
 
-// open reads the HEAD of the repository with that top.
+// open reads the HEAD of the repository at top.
 func (r *reader) open(ctx context.Context, top string) *repository {
 	if repo, ok := r.repos[top]; ok {
 		return repo
@@ -208,7 +208,7 @@ func (r *reader) open(ctx context.Context, top string) *repository {
 	return repo
 }
 
-// holder returns the repository that contains a file, nil if there is none.
+// holder returns the repository that contains a file, or nil if there is none.
 func (r *reader) holder(ctx context.Context, name string) *repository {
 	top, ok := r.topOf(path.Dir(name))
 	if !ok {
@@ -217,8 +217,8 @@ func (r *reader) holder(ctx context.Context, name string) *repository {
 	return r.open(ctx, top)
 }
 
-// recorded returns what HEAD has at a path below Root; its mode is "" if that is nothing. An
-// error is a trouble of the repository.
+// recorded returns the entry in HEAD at a path below Root. Its mode is "" if there is none. An
+// error is a problem of the repository.
 func (repo *repository) recorded(ctx context.Context, name string) (e entry, err error) {
 	if repo.trouble != nil {
 		return entry{}, repo.trouble
@@ -230,7 +230,7 @@ func (repo *repository) recorded(ctx context.Context, name string) (e entry, err
 	return e, err
 }
 
-// fail records that something about the repository could not be found out.
+// fail records that something about the repository could not be determined.
 func (repo *repository) fail(err error) {
 	if repo.trouble == nil {
 		repo.trouble = err
@@ -238,8 +238,8 @@ func (repo *repository) fail(err error) {
 	repo.Modified = worse(repo.Modified, Unknown)
 }
 
-// pathTree sets PathTree: the id of the source's path, or of HEAD's whole tree if the
-// repository is inside the source.
+// pathTree sets PathTree: the ID of the path of the source or, if the repository is inside the
+// source, of the whole tree of HEAD.
 func (r *reader) pathTree(ctx context.Context, repo *repository) error {
 	rel, inside := below(repo.Dir, r.query.Path)
 	if !inside {
@@ -255,8 +255,8 @@ func (r *reader) pathTree(ctx context.Context, repo *repository) error {
 	return err
 }
 
-// below returns p relative to dir, both relative to the same root. ok is false if p is not
-// below dir.
+// below returns p relative to dir, which are both relative to the same root. ok is false if p is
+// not below dir.
 func below(dir, p string) (rel string, ok bool) {
 	switch dir {
 	case p:
@@ -306,7 +306,7 @@ func (r *reader) file(ctx context.Context, in Input) File {
 	return f
 }
 
-// committed reports whether HEAD has the lock, byte for byte.
+// committed reports whether the lock is in HEAD, byte for byte.
 func (r *reader) committed(ctx context.Context, lock *Lock) bool {
 	abs, err := filepath.Abs(lock.File)
 	if err == nil {
@@ -349,8 +349,8 @@ func (r *reader) link(ctx context.Context, l Link) Tristate {
 	return Yes
 }
 
-// settle sets Modified of the files whose bytes differ from HEAD, and of the repositories.
-// Files must be in the order of the query's inputs.
+// settle sets Modified of the files whose bytes differ from HEAD, and of the repositories. The
+// files must be in the order of the inputs of the query.
 func (r *reader) settle(ctx context.Context, files []File) {
 	differ := map[string][]difference{}
 	for i := range files {
@@ -406,8 +406,8 @@ func (r *reader) convert(ctx context.Context, repo *repository, files []differen
 	}
 }
 
-// converted reports whether git may store other bytes for a file than those on disk, because
-// there are attributes, or line endings that core.autocrlf would change.
+// converted reports whether git may store bytes for a file that differ from those on disk,
+// because there are attributes, or line endings that core.autocrlf would change.
 func converted(top string, f difference) bool {
 	if bytes.Contains(f.data, []byte("\r\n")) {
 		return true
@@ -425,8 +425,8 @@ func converted(top string, f difference) bool {
 	})
 }
 
-// removed looks for files that HEAD has in one of the source's folders but the disk does not.
-// They are not among the inputs, but the source differs from HEAD.
+// removed looks for files that are in HEAD, in one of the folders of the source, but not on disk.
+// They are not inputs, but the source differs from HEAD.
 func (r *reader) removed(ctx context.Context, folder string) {
 	inputs := map[string]bool{}
 	for _, in := range r.query.Inputs {

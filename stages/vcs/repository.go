@@ -25,17 +25,17 @@ const (
 	modeGitlink = "160000" // a submodule's commit
 )
 
-// objects reads a git repository. It is implemented with go-git, which starts no process,
-// and with the git command for repositories that go-git cannot open. History interprets
-// the results of both.
+// objects reads a git repository. One implementation uses go-git, which starts no process, and
+// the other the git command, for repositories that go-git cannot open. history interprets the
+// results of both.
 type objects interface {
-	// head returns the reference in HEAD, "" if HEAD is detached, and HEAD's commit, ""
-	// if there is none yet.
+	// head returns the reference in HEAD, or "" if HEAD is detached, and the commit of HEAD, or
+	// "" if there is none yet.
 	head(ctx context.Context) (ref, commit string, err error)
-	// tags maps the short names of tags to the ids of the objects they name.
+	// tags maps the short names of tags to the IDs of the objects that they name.
 	tags(ctx context.Context) (map[string]string, error)
-	// config returns the values in the repository's own configuration, in order. Keys
-	// are section.name or section.subsection.name, section and name in lower case.
+	// config returns the values in the repository's own configuration, in order. Keys are
+	// section.name or section.subsection.name, with section and name in lower case.
 	config(ctx context.Context) (map[string][]string, error)
 	// object returns the type and content of an object.
 	object(ctx context.Context, id string) (kind string, data []byte, err error)
@@ -44,20 +44,21 @@ type objects interface {
 	close()
 }
 
-// history answers questions about a repository's HEAD. Its methods may be called
-// concurrently once read has ended.
+// history answers questions about the HEAD of a repository. Its methods may be called
+// concurrently after read has returned.
 type history struct {
 	objects
-	tree string // id of HEAD's tree, "" if there is no commit
+	tree string // ID of the tree of HEAD, or "" if there is no commit
 
 	mu    sync.Mutex // guards trees, and reading objects
 	trees map[string]map[string]entry
 }
 
-// entry is one name in a tree.
+// entry is an entry of a tree.
 type entry struct{ mode, id string }
 
-// read fills in r from HEAD and the configuration. On error, r keeps what was found before.
+// read fills in r from HEAD and the configuration. On error, r keeps what was found before the
+// error.
 func (h *history) read(ctx context.Context, r *Repository) error {
 	config, err := h.config(ctx)
 	if err != nil {
@@ -79,7 +80,7 @@ func (h *history) read(ctx context.Context, r *Repository) error {
 	if kind != "commit" {
 		return fmt.Errorf("HEAD is a %s", kind)
 	}
-	r.Commit = commit // of a damaged HEAD, go-git makes up one
+	r.Commit = commit // for a damaged HEAD, go-git returns an invented one
 	header := headers(data)
 	r.Tree, h.tree = header["tree"], header["tree"]
 	if r.CommitTime, err = signatureTime(header["committer"]); err != nil {
@@ -98,7 +99,7 @@ func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 	var out []GitTag
 	for name, id := range all {
 		tag := GitTag{Name: name}
-		// A tag may name another tag. A cycle is impossible, a long chain is not.
+		// A tag may name another tag. A cycle is impossible, but a long chain is not.
 		for depth := 0; id != commit && depth < 16; depth++ {
 			kind, data, err := h.object(ctx, id)
 			if err != nil || kind != "tag" {
@@ -118,7 +119,7 @@ func (h *history) tagsAt(ctx context.Context, commit string) ([]GitTag, error) {
 	return out, nil
 }
 
-// lookup returns the entry at a path in HEAD's tree; its mode is "" if there is none.
+// lookup returns the entry at a path in the tree of HEAD. Its mode is "" if there is none.
 func (h *history) lookup(ctx context.Context, path string) (entry, error) {
 	if h.tree == "" {
 		return entry{}, nil
@@ -140,7 +141,7 @@ func (h *history) lookup(ctx context.Context, path string) (entry, error) {
 	return e, nil
 }
 
-// list returns the entries of one tree, by name.
+// list returns the entries of a tree by name.
 func (h *history) list(ctx context.Context, id string) (map[string]entry, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -172,7 +173,7 @@ func (h *history) list(ctx context.Context, id string) (map[string]entry, error)
 	return names, nil
 }
 
-// blobID returns the id of a git blob with the given content.
+// blobID returns the ID of a git blob with the given content.
 func (h *history) blobID(data []byte) string {
 	sum := sha1.New()
 	if h.sha256() {
@@ -183,7 +184,7 @@ func (h *history) blobID(data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// headers returns the headers of a commit or tag by name. Of a repeated header (parent) it
+// headers returns the headers of a commit or tag by name. If a header is repeated (parent), it
 // returns the first. Continuation lines, which belong to signatures, are not joined.
 func headers(data []byte) map[string]string {
 	out := map[string]string{}
@@ -213,12 +214,12 @@ func signatureTime(s string) (time.Time, error) {
 	return time.Unix(sec, 0).UTC(), nil
 }
 
-// signed matches a tag object with a signature in any of git's formats (gpg.format openpgp, ssh
-// and x509).
+// signed matches a tag object with a signature in any format of git (gpg.format openpgp, ssh and
+// x509).
 var signed = regexp.MustCompile(`\n-----BEGIN (PGP SIGNATURE|PGP MESSAGE|SSH SIGNATURE|SIGNED MESSAGE)-----\n`)
 
-// remotes returns the configured remotes that are not folders on this machine, and the URI
-// for a branch, see Repository.URI.
+// remotes returns the configured remotes that are not folders on this machine, and the URI for a
+// branch. See Repository.URI.
 func remotes(config map[string][]string, branch string) ([]Remote, string) {
 	var out []Remote
 	for key, values := range config {

@@ -11,16 +11,16 @@ import (
 var (
 	// scpURL is git's short form of an ssh URL: [user@]host:path.
 	scpURL = regexp.MustCompile(`^(?:([^/]*)@)?(\[[^\]/]+\]|[^:/@\[\]]{2,}):([^?#]*)`)
-	// userInfo matches what precedes the host of a URL in a text, also if the password
-	// contains a slash that is not escaped.
+	// userInfo matches what precedes the host of a URL in a text, even if the password contains
+	// an unescaped slash.
 	userInfo = regexp.MustCompile(`://(?:[^/\s'"]*|[^/\s'":@]*:\d*[^\d/\s'"@][^\s'"@]*)@`)
 	// urlQuery matches what follows the path of a URL in a text.
 	urlQuery = regexp.MustCompile(`(://[^\s'"?#]*)[?#][^\s'"]*`)
 )
 
-// CleanURL removes from a remote's URL what may be secret or personal: user and password,
-// query and fragment. It keeps the user name git in ssh URLs, which need one. It returns ""
-// for a URL that it cannot parse and for a folder on this machine.
+// CleanURL removes the parts of the URL of a remote that may be secret or personal: user and
+// password, query and fragment. It keeps the user name git in ssh URLs, which need one. It
+// returns "" for a folder on this machine, and for a URL that it cannot parse.
 func CleanURL(raw string) string {
 	if !strings.Contains(raw, "://") {
 		m := scpURL.FindStringSubmatch(raw)

@@ -11,7 +11,7 @@ import (
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	"github.com/sigstore/rekor/pkg/generated/models"
 	"github.com/sigstore/rekor/pkg/types"
-	_ "github.com/sigstore/rekor/pkg/types/dsse/v0.0.1" // the entries that are made
+	_ "github.com/sigstore/rekor/pkg/types/dsse/v0.0.1" // for the entries that are made
 	_ "github.com/sigstore/rekor/pkg/types/hashedrekord/v0.0.1"
 	"github.com/sigstore/rekor/pkg/util"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -19,7 +19,7 @@ import (
 
 func (s *Sigstore) oldEntry(body []byte) ([]byte, error) {
 	var proposed models.ProposedEntry = &models.DSSE{}
-	if bytes.Contains(body, []byte(`"hashedrekord"`)) { // of cosign before version 3
+	if bytes.Contains(body, []byte(`"hashedrekord"`)) { // by cosign before version 3
 		proposed = &models.Hashedrekord{}
 	}
 	if err := json.Unmarshal(body, proposed); err != nil {
@@ -32,7 +32,7 @@ func (s *Sigstore) oldEntry(body []byte) ([]byte, error) {
 	return json.Marshal(logged)
 }
 
-// oldLog makes an entry of a Rekor v1 that has no other.
+// oldLog makes an entry of a Rekor v1 log that has no other entry.
 func (s *Sigstore) oldLog(ctx context.Context, proposed models.ProposedEntry) (models.LogEntry, error) {
 	entry, err := types.CreateVersionedEntry(proposed)
 	if err != nil {

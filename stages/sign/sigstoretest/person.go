@@ -17,7 +17,7 @@ func (s *Sigstore) discovery(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// logIn keeps what a log-in asks for, and returns its code.
+// logIn records the parameters of a login, and returns its code.
 func (s *Sigstore) logIn(asked url.Values) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,7 +36,7 @@ func (s *Sigstore) device(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// auth is where a browser logs the person in.
+// auth is the page on which the person logs in.
 func (s *Sigstore) auth(w http.ResponseWriter, r *http.Request) {
 	asked := r.URL.Query()
 	back, err := url.Parse(asked.Get("redirect_uri"))
@@ -45,8 +45,8 @@ func (s *Sigstore) auth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := url.Values{"state": {asked.Get("state")}}
-	if said := s.answer(); said != "" {
-		answer.Set("error", said)
+	if text := s.answer(); text != "" {
+		answer.Set("error", text)
 	} else {
 		answer.Set("code", s.logIn(asked))
 	}
@@ -54,23 +54,23 @@ func (s *Sigstore) auth(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back.String(), http.StatusFound)
 }
 
-// answer takes the next of what is to be said first, "" if there is none.
-func (s *Sigstore) answer() (said string) {
+// answer returns the next of Answers, or "" if there is none.
+func (s *Sigstore) answer() (text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.Answers) > 0 {
-		said, s.Answers = s.Answers[0], s.Answers[1:]
+		text, s.Answers = s.Answers[0], s.Answers[1:]
 	}
-	return said
+	return text
 }
 
-// token gives the person's token for a code, once, to who began with it.
+// token returns the token of the person for a code, once, to the client that began the login.
 func (s *Sigstore) token(w http.ResponseWriter, r *http.Request) {
-	if said := s.answer(); said != "" {
-		reply(w, http.StatusBadRequest, map[string]string{"error": said, "error_description": "so it is"})
+	if text := s.answer(); text != "" {
+		reply(w, http.StatusBadRequest, map[string]string{"error": text, "error_description": "so it is"})
 		return
 	}
-	code := r.FormValue("code") + r.FormValue("device_code") // one of them
+	code := r.FormValue("code") + r.FormValue("device_code") // a request has one of them
 	s.mu.Lock()
 	asked, ok := s.logins[code]
 	delete(s.logins, code)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sigstoretest is a Sigstore in one process, for tests: an issuer of identity
-// tokens, Fulcio, a timestamp authority and Rekor v2 or v1, with a clock of its own. Each entry
-// is a log of its own, and certificates have no SCT; make test-sigstore uses the real
-// servers.
+// Package sigstoretest is a Sigstore in one process, for tests: an issuer of identity tokens,
+// Fulcio, a timestamp authority and Rekor v2 or v1, with its own clock. Each entry is in a
+// separate log, and certificates have no SCT; make test-sigstore uses the real servers.
 package sigstoretest
 
 import (
@@ -46,43 +45,44 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// Audience is who tokens must be for.
+// Audience is the audience that tokens must have.
 const Audience = "sigstore"
 
 // Sigstore is one instance.
 type Sigstore struct {
-	// URL of all services, which is also the issuer of tokens.
+	// URL is the URL of all services, which is also the issuer of tokens.
 	URL string
-	// Now is the clock; Skew is how far the timestamp authority's is ahead of it.
+	// Now returns the current time. Skew is how far the clock of the timestamp authority is ahead
+	// of it.
 	Now  func() time.Time
 	Skew time.Duration
-	// Before, if set, sees a request first, and reports whether it has answered it.
+	// Before, if set, is called first with each request, and reports whether it has answered it.
 	Before func(w http.ResponseWriter, r *http.Request) bool
-	// Person is the identity that logs in. Answers are sent first to a client that polls for a
-	// token: authorization_pending, slow_down, access_denied and similar.
+	// Person is the identity that logs in. Answers are returned first to a client that polls for
+	// a token: authorization_pending, slow_down, access_denied and so on.
 	Person  Identity
 	Answers []string
-	// OldLog: the log is a Rekor v1, which says the time, and the signing config names no
+	// OldLog makes the log a Rekor v1, which provides the time. The signing config then names no
 	// timestamp authority.
 	OldLog bool
 
 	server         *httptest.Server
-	ca, tsa, stamp authority // tsa certifies stamp, which makes timestamps
+	ca, tsa, stamp authority // tsa certifies stamp, which signs timestamps
 	log            signature.SignerVerifier
 	logID          []byte
 	mu             sync.Mutex
 	tokens         map[string]Identity
-	logins         map[string]url.Values // what was asked for with a code, by that
+	logins         map[string]url.Values // parameters of logins, by code
 }
 
-// Identity is what a token says.
+// Identity is the content of a token.
 type Identity struct {
 	Subject string // a URI, or an e-mail address
-	// Issuer and Audience are those of the instance if empty.
+	// Issuer and Audience are by default those of the instance.
 	Issuer, Audience string
-	// Expires is an hour from now if zero.
+	// Expires is by default an hour from now.
 	Expires time.Time
-	// Nonce is what a log-in was asked to have in the token.
+	// Nonce is the nonce that a login requested.
 	Nonce string
 }
 
@@ -92,8 +92,8 @@ type authority struct {
 	cert *x509.Certificate
 }
 
-// New starts an instance, whose certificates are valid for years around now. The caller
-// closes it.
+// New starts an instance whose certificates are valid for years before and after now. The caller
+// must close it.
 func New(now func() time.Time) (*Sigstore, error) {
 	s := &Sigstore{Now: now, tokens: map[string]Identity{}, logins: map[string]url.Values{}}
 	var err error
@@ -145,8 +145,8 @@ func New(now func() time.Time) (*Sigstore, error) {
 	return s, nil
 }
 
-// RoundTrip implements [http.RoundTripper]: it answers within the process, so that tests
-// may have a clock of their own.
+// RoundTrip implements [http.RoundTripper]. It answers within the process, so that tests may have
+// their own clock.
 func (s *Sigstore) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (s *Sigstore) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// Close stops the instance. Its signatures still verify.
+// Close stops the instance. Its signatures can still be verified.
 func (s *Sigstore) Close() { s.server.Close() }
 
 func newAuthority(name string, now time.Time) (authority, error) {
@@ -188,8 +188,8 @@ func (a authority) issue(template *x509.Certificate, key crypto.PublicKey) (*x50
 	return x509.ParseCertificate(der)
 }
 
-// Token returns an identity token, which the instance knows from then on. Its signature
-// is not one.
+// Token returns an identity token, which the instance accepts from then on. Its signature is not
+// a real one.
 func (s *Sigstore) Token(id Identity) string {
 	id.Issuer, id.Audience = cmp.Or(id.Issuer, s.URL), cmp.Or(id.Audience, Audience)
 	if id.Expires.IsZero() {
@@ -211,7 +211,7 @@ func (s *Sigstore) Token(id Identity) string {
 	return token
 }
 
-// actions is where GitHub Actions gives tokens to a job, whose own is "job".
+// actions is the service of GitHub Actions that gives tokens to a job, whose own token is "job".
 func (s *Sigstore) actions(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer job" {
 		http.Error(w, "who are you", http.StatusUnauthorized)
@@ -226,7 +226,7 @@ func reply(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// refuse answers as Fulcio does.
+// refuse answers with an error in the form of Fulcio.
 func refuse(w http.ResponseWriter, status int, format string, args ...any) {
 	reply(w, status, map[string]any{"code": 3, "message": fmt.Sprintf(format, args...)})
 }
@@ -298,7 +298,7 @@ func (s *Sigstore) Certify(id Identity, key string, proof []byte) (*x509.Certifi
 	return s.ca.issue(template, public)
 }
 
-// answer makes a handler of what makes an answer of a request's body.
+// answer returns a handler that answers with the result of a function of the request body.
 func answer(of func(body []byte) ([]byte, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
@@ -338,7 +338,7 @@ func (s *Sigstore) entry(body []byte) ([]byte, error) {
 	return protojson.Marshal(logged)
 }
 
-// Log makes an entry of a log that has no other.
+// Log makes an entry of a log that has no other entry.
 func (s *Sigstore) Log(h *rekorpb.HashedRekordRequestV002) (*rekorv1.TransparencyLogEntry, error) {
 	data, err := protojson.Marshal(&rekorpb.Entry{
 		ApiVersion: "0.0.2", Kind: "hashedrekord",
@@ -374,7 +374,7 @@ func (s *Sigstore) Log(h *rekorpb.HashedRekordRequestV002) (*rekorv1.Transparenc
 }
 
 func (s *Sigstore) host() string {
-	u, _ := url.Parse(s.URL) // of httptest
+	u, _ := url.Parse(s.URL) // it comes from httptest
 	return u.Hostname()
 }
 
@@ -397,7 +397,7 @@ func (s *Sigstore) SigningConfig() []byte {
 	return data
 }
 
-// TrustedRoot returns the file that verifies what the instance signed.
+// TrustedRoot returns the file to verify what the instance signed.
 func (s *Sigstore) TrustedRoot() ([]byte, error) {
 	key, err := s.log.PublicKey()
 	if err != nil {
