@@ -136,7 +136,7 @@ func (s *Stage) whole(ctx context.Context, report func(engine.Event), at place) 
 		return err
 	}
 	if s.config.Parts {
-		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is not a source itself, and %s; this applies to the files as they are, not to what these sources render to:"+
+		report(engine.Event{Level: engine.Warning, Message: fmt.Sprintf("%s is not a source itself, and %s; this applies to the files as they are, not to what these sources render to: "+
 			"name one of them, or write a pipeline", s.where(), several(found))})
 		return nil
 	}
