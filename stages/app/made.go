@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/stages/vcs"
 )
 
-// result is an output of the default pipeline that is a JSON document.
+// result is a JSON document that a node of the default pipeline outputs.
 type result[T any] struct {
 	ref       engine.Ref
 	mediaType string

@@ -46,14 +46,14 @@ func (d *dispatcher) queueOf(job fleet.Job) string {
 	return cmp.Or(d.queue, queue(job.Fleet, job.Version))
 }
 
-// mostNames bounds the bytes of names in a job: Temporal accepts 2 MB in one payload, which
+// maxNames limits the size of the names in a job, in bytes: Temporal accepts 2 MB in one payload, which
 // also contains the rest of the job.
-const mostNames = 1 << 20
+const maxNames = 1 << 20
 
 // Package implements [fleet.Engine].
 func (d *dispatcher) Package(ctx context.Context, job fleet.Job, ended func(fleet.Outcome)) error {
-	if data, err := json.Marshal(job.Names); err != nil || len(data) > mostNames {
-		return fmt.Errorf("the names of %d applications are %d bytes, and Temporal takes %d in one run: split the fleet", len(job.Names), len(data), mostNames)
+	if data, err := json.Marshal(job.Names); err != nil || len(data) > maxNames {
+		return fmt.Errorf("the names of %d applications are %d bytes, but Temporal takes %d in one run: split the fleet", len(job.Names), len(data), maxNames)
 	}
 	c, err := connect(ctx, d.options, d.log, false)
 	if err != nil {
