@@ -19,21 +19,17 @@ const pace = 0.95
 // Rate is the largest number of requests per second that a host is sent.
 type Rate float64
 
-// ParseRate parses a number of requests per second or minute: "300/s", "100/m".
-func ParseRate(text string) (Rate, error) {
-	number, unit, _ := strings.Cut(text, "/")
+// UnmarshalText implements [encoding.TextUnmarshaler]. It parses a number of requests per second
+// or minute: "300/s", "100/m".
+func (r *Rate) UnmarshalText(text []byte) error {
+	number, unit, _ := strings.Cut(string(text), "/")
 	seconds := map[string]Rate{"s": 1, "m": 60}[unit]
 	requests, err := strconv.ParseUint(number, 10, 31)
 	if err != nil || requests == 0 || seconds == 0 {
-		return 0, fmt.Errorf("rate %q: want a number of requests a second or a minute, such as 300/s or 100/m", text)
+		return fmt.Errorf("rate %q: want a number of requests a second or a minute, such as 300/s or 100/m", text)
 	}
-	return Rate(requests) / seconds, nil
-}
-
-// UnmarshalText implements [encoding.TextUnmarshaler].
-func (r *Rate) UnmarshalText(text []byte) (err error) {
-	*r, err = ParseRate(string(text))
-	return err
+	*r = Rate(requests) / seconds
+	return nil
 }
 
 // Limits are rates by host, as in references, with the port if there is one. docker.io means
@@ -46,7 +42,7 @@ func ParseLimit(text string) (host string, limit Rate, err error) {
 	if !ok || host == "" || strings.ContainsAny(host, "/ ") {
 		return "", 0, fmt.Errorf("limit %q: want HOST=N/s, such as registry.example.com=300/s", text)
 	}
-	if limit, err = ParseRate(number); err != nil {
+	if err := limit.UnmarshalText([]byte(number)); err != nil {
 		return "", 0, fmt.Errorf("limit of %s: %w", host, err)
 	}
 	return host, limit, nil
