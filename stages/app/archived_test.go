@@ -142,7 +142,7 @@ func TestForgedArchive(t *testing.T) {
 		"another size":         func(f *forgery) { f.index.Manifests[0].Size++ },
 		"a size of none":       func(f *forgery) { f.index.Manifests[0].Size = 0 },
 		"a size below none":    func(f *forgery) { f.index.Manifests[0].Size = -1 },
-		"another media type":   func(f *forgery) { f.index.Manifests[0].MediaType = registrytest.DockerIndex },
+		"another media type":   func(f *forgery) { f.index.Manifests[0].MediaType = images.MediaTypeDockerSchema2ManifestList },
 		"a platform": func(f *forgery) {
 			f.index.Manifests[0].Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 		},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -115,7 +116,7 @@ func TestBundleFallbacks(t *testing.T) {
 		}, 1, ocispec.MediaTypeImageIndex},
 		"all of OCI": {func(m registrytest.ManifestFields) bool {
 			return strings.Contains(m.ContentType, "oci")
-		}, 2, registrytest.DockerIndex},
+		}, 2, containerdimages.MediaTypeDockerSchema2ManifestList},
 		"every index": {registrytest.Index, 0, "400"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,16 +8,13 @@ import (
 	"slices"
 	"strings"
 
+	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/imageref"
 )
-
-// annotationImageName is the annotation from which containerd takes the full name of an
-// imported image.
-const annotationImageName = "io.containerd.image.name"
 
 // Archive describes the index.json of an archive.
 type Archive struct {
@@ -52,7 +49,7 @@ func (a Archive) Index() ([]byte, error) {
 			return nil, err
 		}
 		for _, name := range names {
-			add(image, "", map[string]string{annotationImageName: name})
+			add(image, "", map[string]string{containerdimages.AnnotationImageName: name})
 		}
 	}
 	if a.Root != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -54,7 +55,7 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 		return known
 	}
 	switch kind {
-	case ocispec.MediaTypeImageConfig, "application/vnd.docker.container.image.v1+json":
+	case ocispec.MediaTypeImageConfig, containerdimages.MediaTypeDockerSchema2Config:
 		for _, layer := range m.Layers {
 			if strings.HasPrefix(layer.MediaType, "application/vnd.dev.cosign.") {
 				return "a cosign signature"

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -181,7 +182,7 @@ func TestManifests(t *testing.T) {
 	}
 	want := [][]child{
 		{
-			{registrytest.DockerManifest, "linux/amd64", 0}, {registrytest.DockerManifest, "linux/arm/v7", 0},
+			{containerdimages.MediaTypeDockerSchema2Manifest, "linux/amd64", 0}, {containerdimages.MediaTypeDockerSchema2Manifest, "linux/arm/v7", 0},
 			{ocispec.MediaTypeImageManifest, "unknown/unknown", 1}, {ocispec.MediaTypeImageManifest, "unknown/unknown", 2},
 		},
 		{

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
 	"github.com/opencontainers/go-digest"
@@ -48,9 +49,6 @@ const (
 
 	// indexPrefix is the prefix of temporary files for index.json.
 	indexPrefix = "." + ocispec.ImageIndexFile + "-"
-
-	// annotationImageName is containerd's annotation for the full name of an image.
-	annotationImageName = "io.containerd.image.name"
 )
 
 // Repository is a source of manifests and blobs: a repository in a registry, a layout, an
@@ -235,7 +233,7 @@ func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 			return imageref.Split(d.Annotations[ocispec.AnnotationRefName]).Tag == tagOrDigest
 		},
 		func(d ocispec.Descriptor) bool {
-			return imageref.Split(d.Annotations[annotationImageName]).Tag == tagOrDigest
+			return imageref.Split(d.Annotations[images.AnnotationImageName]).Tag == tagOrDigest
 		},
 	}
 	if tagOrDigest == "" {
@@ -493,7 +491,7 @@ func (w *Writer) Add(desc ocispec.Descriptor) { w.added = append(w.added, desc) 
 // enter adds a manifest to an index as described at Add.
 func enter(index *ocispec.Index, desc ocispec.Descriptor) {
 	key := func(d ocispec.Descriptor) [3]string {
-		names := [3]string{d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationImageName]}
+		names := [3]string{d.Annotations[ocispec.AnnotationRefName], d.Annotations[images.AnnotationImageName]}
 		if names == ([3]string{}) {
 			names[2] = d.Digest.String()
 		}

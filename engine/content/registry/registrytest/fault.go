@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -180,7 +181,7 @@ type ManifestFields struct {
 
 // Index matches image indexes, OCI's and Docker's.
 func Index(m ManifestFields) bool {
-	return m.ContentType == ocispec.MediaTypeImageIndex || m.ContentType == DockerIndex
+	return images.IsIndexType(m.ContentType)
 }
 
 // ArtifactType matches manifests that have one.

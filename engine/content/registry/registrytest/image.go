@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,11 +15,6 @@ import (
 
 // Media types that are not in the image specification.
 const (
-	DockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
-	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	DockerConfig   = "application/vnd.docker.container.image.v1+json"
-	DockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	DockerSchema1  = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 	InToto         = "application/vnd.in-toto+json"
 	SigstoreBundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	SimpleSigning  = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -82,7 +78,7 @@ type maker struct {
 // make makes the image and returns its descriptor.
 func (m maker) make() ocispec.Descriptor {
 	if m.img.Schema1 {
-		return m.manifest(DockerSchema1, map[string]any{
+		return m.manifest(images.MediaTypeDockerSchema1Manifest, map[string]any{
 			"schemaVersion": 1, "name": m.seed, "tag": "", "architecture": "amd64", "fsLayers": []any{}, "history": []any{},
 		})
 	}
@@ -97,7 +93,7 @@ func (m maker) make() ocispec.Descriptor {
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	if m.img.Docker {
-		index.MediaType = DockerIndex
+		index.MediaType = images.MediaTypeDockerSchema2ManifestList
 	}
 	for _, p := range platforms {
 		desc := m.platform(p)
@@ -126,7 +122,7 @@ func parsePlatform(s string) *ocispec.Platform {
 func (m maker) platform(platform string) ocispec.Descriptor {
 	manifestType, configType, layerType := ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayerGzip
 	if m.img.Docker {
-		manifestType, configType, layerType = DockerManifest, DockerConfig, DockerLayer
+		manifestType, configType, layerType = images.MediaTypeDockerSchema2Manifest, images.MediaTypeDockerSchema2Config, images.MediaTypeDockerSchema2LayerGzip
 	}
 	var layers []ocispec.Descriptor
 	for i, size := range m.img.Shared {
