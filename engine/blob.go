@@ -16,7 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxBlob bounds what Get reads into memory.
+// maxBlob limits what Get reads into memory.
 const maxBlob = 2 << 30
 
 // Put writes data into the store and returns its descriptor. A blob that the store already has
@@ -88,8 +88,8 @@ func Read(ctx context.Context, store content.Provider, desc ocispec.Descriptor, 
 	return data, nil
 }
 
-// inMemory is a store that can show a blob without copying it, as the layer that
-// a run works on can.
+// inMemory is a store that can return a blob without copying it, such as the memory layer of a
+// run.
 type inMemory interface {
 	Bytes(dgst digest.Digest) ([]byte, bool)
 }
@@ -128,7 +128,7 @@ func GetJSON(ctx context.Context, store content.Provider, desc ocispec.Descripto
 	return nil
 }
 
-// GetAllJSON reads the documents of a list, each as GetJSON does.
+// GetAllJSON reads the documents of a list, like GetJSON.
 func GetAllJSON[T any](ctx context.Context, store content.Provider, list []ocispec.Descriptor, mediaType string) ([]T, error) {
 	var all []T
 	for _, desc := range list {

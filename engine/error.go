@@ -18,10 +18,10 @@ func (e *StageError) Error() string { return e.Node + ": " + e.Err.Error() }
 func (e *StageError) Unwrap() error { return e.Err }
 
 // OptionError is a mistake in the options of a stage that their schema cannot express. It is
-// found when the stage is made, checked or run. A caller that has the file that the options
-// come from can add the position.
+// found when the stage is made, checked or run. A caller that has the file with the options can
+// add the position.
 type OptionError struct {
-	// Path leads to the option, or to a part of it: map keys, and indexes of lists.
+	// Path leads to the option, or to a part of it. It consists of map keys and list indexes.
 	Path []string
 	Err  error
 }
@@ -32,7 +32,7 @@ func (e *OptionError) Unwrap() error { return e.Err }
 // OptionErrors are all mistakes that a stage found in its options.
 type OptionErrors = Errors[*OptionError]
 
-// Errors are several errors of a type as one, whose message has one line for each.
+// Errors joins several errors of the same type. Its message has one line for each.
 type Errors[E error] []E
 
 func (e Errors[E]) Error() string { return errors.Join(e.Unwrap()...).Error() }
@@ -46,7 +46,7 @@ func (e Errors[E]) Unwrap() []error {
 	return out
 }
 
-// Mistaken returns err as a mistake in the option of that name; nil if err is nil.
+// Mistaken returns err as a mistake in the named option, or nil if err is nil.
 func Mistaken(option string, err error) error {
 	if err == nil {
 		return nil
@@ -62,8 +62,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("the stage panicked: %v", e.Value) }
 
-// CycleError names the nodes of a cycle in the order in which each needs the
-// next; the last needs the first.
+// CycleError names the nodes of a cycle, in the order in which each depends on the next. The last
+// depends on the first.
 type CycleError struct {
 	Nodes []string
 }
@@ -73,6 +73,6 @@ func (e *CycleError) Error() string {
 }
 
 // ErrPolicy is wrapped by the error of a stage that refuses its input because of a policy or a
-// failed verification. The tape command exits with 3 for it, and with 1 for every other
-// failure.
+// failed verification. The tape command exits with status 3 for it, and with 1 for other
+// failures.
 var ErrPolicy = errors.New("refused")

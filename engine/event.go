@@ -4,10 +4,10 @@ package engine
 
 import "time"
 
-// State of a node.
+// State is the state of a node.
 type State string
 
-// The states, in the order a node passes them; the last five end it.
+// The states, in the order in which a node passes through them. The last five are final.
 const (
 	Waiting   State = "waiting"
 	Running   State = "running"
@@ -28,20 +28,20 @@ const (
 )
 
 // Event reports a change of state (State is set), progress (Current and Total, in bytes if Unit
-// is "bytes") or a message. It is plain data: the engine prints nothing.
+// is "bytes") or a message. It is plain data, because the engine prints nothing.
 type Event struct {
 	Node    string    `json:"node"`
 	State   State     `json:"state,omitempty"`
 	At      time.Time `json:"at"`
-	Item    string    `json:"item,omitempty"` // what Current and Total count, unless it is the whole node
+	Item    string    `json:"item,omitempty"` // what Current and Total are about, unless it is the whole node
 	Current int64     `json:"current,omitempty"`
 	Total   int64     `json:"total,omitempty"`
 	Unit    string    `json:"unit,omitempty"`  // "bytes", "images", "files"
 	Level   string    `json:"level,omitempty"` // Warning, Note, or empty
 	Message string    `json:"message,omitempty"`
 	Err     string    `json:"err,omitempty"`
-	// Unused leads to the part of the node's options that a warning is about because it matched
-	// nothing: map keys, and indexes of lists. A caller that has the file that the options come
-	// from can add the position, and omit the warning if it ran only a part of the file.
+	// Unused leads to the part of the node's options that caused a warning because it matched
+	// nothing. It consists of map keys and list indexes. A caller that has the file with the
+	// options can add the position, and omit the warning if it only ran a part of the file.
 	Unused []string `json:"unused,omitempty"`
 }

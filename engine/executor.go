@@ -18,21 +18,21 @@ import (
 // may be called concurrently.
 type Executor interface {
 	// Run returns the outputs of a task. Their blobs are in Task.Store. What the stage asked for
-	// ([Task.Asked]) must be asked of t.
+	// ([Task.Asked]) must also be asked of t.
 	Run(ctx context.Context, t *Task) (Outputs, error)
-	// Key returns the key of a task as defined by [Keyer], "" if the outputs are not kept.
+	// Key returns the key of a task as defined by [Keyer], or "" if the outputs are not kept.
 	Key(ctx context.Context, t *Task) (digest.Digest, error)
 	// Replay is called, as defined by [Replayer], when kept outputs are used instead of Run.
 	Replay(ctx context.Context, t *Task, outputs Outputs) error
 }
 
-// Stages is the executor of this process: for each kind of node, a constructor of the stage
-// from its configuration. A panic of a stage becomes an error, and secrets that were revealed
-// to a task are hidden in its events and errors.
+// Stages is the executor of this process: it maps each kind of node to a function that makes the
+// stage from its configuration. A panic of a stage becomes an error, and secrets that were
+// revealed to a task are hidden in its events and errors.
 type Stages map[string]func(config json.RawMessage) (Stage, error)
 
-// Stage returns the stage of a node, with the references in its configuration replaced by their
-// values.
+// Stage returns the stage of a node, with the secret references in its configuration replaced by
+// their values.
 func (s Stages) Stage(ctx context.Context, n Node, secrets Secrets) (Stage, error) {
 	make, ok := s[n.Kind]
 	if !ok {

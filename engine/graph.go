@@ -17,8 +17,8 @@ import (
 // Ref names an output of a node: "node.output".
 type Ref string
 
-// Split returns the two parts. The name of a node may contain dots, that of an output may not;
-// ok is false if either part is empty.
+// Split returns the two parts. The name of a node may contain dots, but the name of an output may
+// not. ok is false if either part is empty.
 func (r Ref) Split() (node, output string, ok bool) {
 	i := strings.LastIndexByte(string(r), '.')
 	if i < 0 {
@@ -32,11 +32,12 @@ func (r Ref) Split() (node, output string, ok bool) {
 // elsewhere.
 type Node struct {
 	Name string `json:"name"`
-	// Kind of the stage, and the configuration that it is made from, with references ([Secret])
+	// Kind is the kind of the stage. Config is its configuration, with references ([Secret])
 	// instead of secrets.
 	Kind   string          `json:"kind"`
 	Config json.RawMessage `json:"config,omitempty"`
-	// Inputs by name. An input that takes several has one entry for each, named name/<key>.
+	// Inputs maps the names of inputs to outputs. An input that takes several has one entry for
+	// each, named name/<key>.
 	Inputs map[string]Ref `json:"inputs,omitempty"`
 	// Outputs are the names that the stage declares; nil allows any.
 	Outputs []string `json:"outputs,omitempty"`
@@ -59,7 +60,7 @@ const (
 	NeedKey          Need = "key"          // private keys
 )
 
-// Graph is a valid set of nodes: names are unique, every reference is to an existing node, and
+// Graph is a valid set of nodes: names are unique, every reference names an existing node, and
 // there are no cycles. It is immutable.
 type Graph struct {
 	nodes []Node // each after its dependencies, depth first
@@ -174,8 +175,8 @@ func depthFirst(nodes []Node, needs [][]int) ([]int, error) {
 	return order, nil
 }
 
-// WithoutEffects returns the names of the nodes that change only the store and do not depend on
-// one that changes more. Stages in harmless are taken to change only the store.
+// WithoutEffects returns the names of the nodes that only change the store, and do not depend on
+// a node that changes anything else. Stages in harmless are taken to only change the store.
 func (g *Graph) WithoutEffects(harmless ...string) []string {
 	effects := make([]bool, len(g.nodes))
 	var names []string

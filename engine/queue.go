@@ -4,29 +4,29 @@ package engine
 
 import "sync"
 
-// queue hands events to a function in a goroutine of its own, in order. A slow function delays
-// no one else: it receives only the latest progress event of each item.
+// queue passes events to a function in a separate goroutine, in order. A slow function does not
+// delay anything else: it only receives the latest progress event of each item.
 type queue struct {
-	tell func(Event)
-	done chan struct{}
+	handle func(Event)
+	done   chan struct{}
 
 	mu     sync.Mutex
 	ready  *sync.Cond // an event waits, or the queue is closed
 	events []Event
-	// progress is where, in events, the last one of an item's progress waits.
+	// progress is the index in events of the latest waiting progress event of an item.
 	progress map[[2]string]int
 	closed   bool
 }
 
 // newQueue starts a queue, which must be closed by the caller.
-func newQueue(tell func(Event)) *queue {
-	q := &queue{tell: tell, done: make(chan struct{}), progress: map[[2]string]int{}}
+func newQueue(handle func(Event)) *queue {
+	q := &queue{handle: handle, done: make(chan struct{}), progress: map[[2]string]int{}}
 	q.ready = sync.NewCond(&q.mu)
 	go q.run()
 	return q
 }
 
-// put adds an event. It returns at once, and after close it does nothing.
+// put adds an event without blocking. After close it does nothing.
 func (q *queue) put(e Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -35,7 +35,7 @@ func (q *queue) put(e Event) {
 	}
 	item := [2]string{e.Node, e.Item}
 	if e.State != "" || e.Message != "" {
-		delete(q.progress, item) // a later event must not come before this one
+		delete(q.progress, item) // a later event must not overtake the next one
 	} else if at, waits := q.progress[item]; waits {
 		q.events[at] = e
 		return
@@ -46,7 +46,7 @@ func (q *queue) put(e Event) {
 	q.ready.Signal()
 }
 
-// close waits until all events have been handed over.
+// close waits until all events have been passed on.
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -70,7 +70,7 @@ func (q *queue) run() {
 			return
 		}
 		for _, e := range events {
-			q.tell(e)
+			q.handle(e)
 		}
 	}
 }

@@ -27,7 +27,7 @@ import (
 // namespace is required by some of containerd's packages.
 const namespace = "tape"
 
-// Options of a run; the zero value runs everything in memory.
+// Options are the options of a run. By default, everything is in memory.
 type Options struct {
 	// Executor runs the nodes. It is required.
 	Executor Executor
@@ -37,38 +37,39 @@ type Options struct {
 	Store Store
 	// Cache maps keys to the outputs of earlier runs; nil keeps nothing.
 	Cache Cache
-	// Workers is how many nodes run at once; 0 is the number of CPUs, and at least 4.
+	// Workers is the number of nodes that run concurrently; 0 means the number of CPUs, but at
+	// least 4.
 	Workers int
-	Log     *slog.Logger // nil: silent
+	Log     *slog.Logger // nil disables logging
 	// Secrets returns the values of references in the nodes; nil if there are none.
 	Secrets Secrets
-	// Events receives all events, in order and from one goroutine, which no stage waits for. Run
-	// returns after the last one. It may be nil.
+	// Events receives all events, in order and from one goroutine. Stages do not wait for it. Run
+	// returns after the last event. It may be nil.
 	Events func(Event)
-	// Results lists the outputs that the caller reads from the result. Other outputs are
-	// released when the last node that reads them has ended; nil keeps all.
+	// Results lists the outputs that the caller reads from the result. Other outputs are released
+	// when the last node that reads them has ended; nil keeps all outputs.
 	Results []Ref
 	// Strict ends the run at the first warning, with [ErrWarning].
 	Strict bool
 	// NoCache runs every node. Outputs are still kept.
 	NoCache bool
-	// Audit reports whether cached outputs of a key are made again and compared. A difference
-	// ends the run with an *[AuditError]. Nil audits nothing.
+	// Audit reports whether the cached outputs of a key are to be made again and compared. A
+	// difference ends the run with an *[AuditError]. If nil, nothing is audited.
 	Audit func(key digest.Digest) bool
 }
 
-// Cache remembers between runs which outputs the key of a node led to, as the one of
-// engine/cache does. Its methods may be called concurrently.
+// Cache remembers between runs which outputs belong to the key of a node, like the one of
+// engine/cache. Its methods may be called concurrently.
 type Cache interface {
-	// Get returns what was put under the key, or an error. The map is not changed.
+	// Get returns what was put under the key, or an error. The caller does not change the map.
 	Get(ctx context.Context, key digest.Digest) (map[string]ocispec.Descriptor, error)
-	// Put remembers outputs by name. Everything that one of them lists is among them too, with
-	// its digest as name, so that they are kept when the store is pruned. All blobs are in the
-	// store by then.
+	// Put stores outputs by name. Everything that an output lists is also in the map, under its
+	// digest as the name, so that it is kept when the store is pruned. All blobs are already in
+	// the store.
 	Put(ctx context.Context, key digest.Digest, outputs map[string]ocispec.Descriptor) error
 }
 
-// AuditError is a cached output that differs from the one made again.
+// AuditError reports a cached output that differs from the one made again.
 type AuditError struct {
 	Key        digest.Digest // of the node
 	Output     string
@@ -87,9 +88,9 @@ var ErrWarning = errors.New("a stage warned")
 type Result struct {
 	// Nodes are in the order of the graph.
 	Nodes []NodeResult
-	// Store has the outputs named in [Options.Results] and everything that they list.
+	// Store contains the outputs named in [Options.Results] and everything that they list.
 	Store Store
-	// Warnings that stages reported, in the order of the graph, then by message.
+	// Warnings are the warnings that stages reported, in the order of the graph, then by message.
 	Warnings []Event
 }
 
@@ -113,11 +114,11 @@ func (r *Result) Output(ref Ref) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{}, fmt.Errorf("the run has no output %q", ref)
 }
 
-// Run runs the graph and returns when every stage that it started has ended. A single
-// goroutine, the caller's, owns the state. A node starts when its inputs are known, in the
-// order of the graph. The first failure cancels the running stages and starts no others; it is
-// returned as a *[StageError]. If ctx ends first, its cause is returned. In both cases the
-// result shows how far the run came.
+// Run runs the graph, and returns when every stage that it started has ended. A single goroutine,
+// that of the caller, owns the state. A node starts when its inputs are known, in the order of
+// the graph. The first failure cancels the running stages and starts no others; it is returned as
+// a *[StageError]. If ctx ends first, its cause is returned. In both cases the result shows how
+// far the run came.
 func Run(ctx context.Context, g *Graph, o Options) (*Result, error) {
 	o.Workers = cmp.Or(max(o.Workers, 0), atonce.Stages())
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -144,16 +145,16 @@ type run struct {
 	// warned ends a strict run.
 	warned context.CancelCauseFunc
 	events *queue
-	// readers counts the remaining readers of each output, and retained has what of it is in
-	// memory.
+	// readers is the number of remaining readers of each output. retained lists the blobs of each
+	// output that are in memory.
 	readers  map[Ref]int
 	retained map[Ref][]digest.Digest
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	warnings []Event
 }
 
-// ended is a worker's report about a node.
+// ended reports the end of a node to the scheduler.
 type ended struct {
 	node    int
 	state   State
@@ -177,11 +178,11 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 		results = make([]NodeResult, len(nodes))
 		started = make([]time.Time, len(nodes))
 		pending = make([]int, len(nodes))   // inputs that are not known yet
-		feeds   = make([][]int, len(nodes)) // nodes that wait for a node
+		feeds   = make([][]int, len(nodes)) // nodes that wait for each node
 		ready   []int                       // sorted
 		busy    int
 		failure error
-		stopped []string // nodes that the end of ctx stopped
+		stopped []string // nodes that were stopped because ctx ended
 	)
 	for i, n := range nodes {
 		results[i] = NodeResult{Name: n.Name, State: Waiting}
@@ -261,15 +262,15 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Their order must not depend on scheduling.
+	// The order must not depend on scheduling.
 	slices.SortStableFunc(r.warnings, func(a, b Event) int {
 		return cmp.Or(r.graph.index[a.Node]-r.graph.index[b.Node], strings.Compare(a.Message, b.Message))
 	})
 	return &Result{Nodes: results, Store: r.layer, Warnings: r.warnings}, failure
 }
 
-// release releases the outputs that the node was the last to read, and those of its own that no
-// node reads.
+// release releases the outputs whose last reader is the node, and the outputs of the node that no
+// other node reads.
 func (r *run) release(n Node, retained map[string][]digest.Digest) {
 	refs := slices.Collect(maps.Values(n.Inputs))
 	for _, ref := range refs {
@@ -288,8 +289,8 @@ func (r *run) release(n Node, retained map[string][]digest.Digest) {
 	}
 }
 
-// work runs a node in a goroutine of its own and always reports its end, even if the stage ends
-// the goroutine.
+// work runs a node in a separate goroutine. It always reports the end of the node, even if the
+// stage ends the goroutine.
 func (r *run) work(ctx context.Context, node int, inputs map[string]ocispec.Descriptor) {
 	e := ended{err: errors.New("the stage ended its goroutine")}
 	defer func() {
@@ -371,10 +372,10 @@ func (r *run) executeTask(ctx context.Context, task *Task) ended {
 	return ended{state: Done, key: key, outputs: outputs}
 }
 
-// audit makes the outputs of a node again and compares them with the cached ones.
+// audit makes the outputs of a node again, and compares them with the cached outputs.
 func (r *run) audit(ctx context.Context, task *Task, key digest.Digest, kept Outputs) error {
 	report := task.Report
-	task.Report = func(Event) {} // the replay has reported it
+	task.Report = func(Event) {} // the replay reports the same messages
 	made, err := r.o.Executor.Run(ctx, task)
 	task.Report = report
 	if err != nil {
@@ -388,8 +389,8 @@ func (r *run) audit(ctx context.Context, task *Task, key digest.Digest, kept Out
 	return nil
 }
 
-// check verifies the outputs of a node: those that others read must exist, and every blob must
-// match its digest.
+// check verifies the outputs of a node: those that other nodes read must exist, and every blob
+// must match its digest.
 func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
 	for _, name := range r.graph.wanted(n.Name) {
 		if _, ok := outputs[name]; !ok {
@@ -412,12 +413,12 @@ func (r *run) check(ctx context.Context, n Node, outputs Outputs) error {
 	return nil
 }
 
-// retain counts the outputs of a node as read by others.
+// retain marks the outputs of a node as read by others.
 func (r *run) retain(ctx context.Context, outputs Outputs) (map[string][]digest.Digest, error) {
 	out := map[string][]digest.Digest{}
 	for name, desc := range outputs {
 		all, err := r.layer.Closure(ctx, desc)
-		if err != nil && !errdefs.IsNotFound(err) { // it is in the store below
+		if err != nil && !errdefs.IsNotFound(err) { // it is in the store below the memory layer
 			return nil, fmt.Errorf("output %q: %w", name, err)
 		}
 		for _, one := range all {
@@ -428,9 +429,9 @@ func (r *run) retain(ctx context.Context, outputs Outputs) (map[string][]digest.
 	return out, nil
 }
 
-// keep puts all outputs of a node into the kept store at once, because each waits for the disk.
-// The list of what they name is kept under its digest, so that pruning the cache and its store
-// requires no knowledge of outputs.
+// keep writes all outputs of a node to the store concurrently, because each write waits for the
+// disk. The list of what they refer to is stored under its digest, so that pruning requires no
+// knowledge of outputs.
 func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) error {
 	kept := maps.Clone(outputs)
 	for name, desc := range outputs {
@@ -442,7 +443,7 @@ func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) erro
 			kept[listed.Digest.String()] = listed
 		}
 	}
-	writes, writing := errgroup.WithContext(ctx) // which ends with Wait
+	writes, writing := errgroup.WithContext(ctx) // its context ends with Wait
 	for _, desc := range kept {
 		writes.Go(func() error { return r.layer.Keep(writing, desc) })
 	}
@@ -452,7 +453,7 @@ func (r *run) keep(ctx context.Context, key digest.Digest, outputs Outputs) erro
 	return r.o.Cache.Put(ctx, key, kept)
 }
 
-// emit passes an event on. Events of a goroutine that a stage left behind are dropped after the
+// emit passes an event on. It drops events from goroutines that a stage left running after the
 // run.
 func (r *run) emit(e Event) {
 	if e.At.IsZero() {

@@ -41,8 +41,8 @@ func (s Secret) Name() (name string, isJSON bool) {
 	return strings.CutSuffix(strings.TrimPrefix(string(s), secretScheme), secretJSON)
 }
 
-// Secrets returns the value of a named secret. It is called where a task runs, and may be
-// called concurrently; nil knows none.
+// Secrets returns the value of a named secret. It is called where a task runs, possibly
+// concurrently. A nil Secrets has no secrets.
 type Secrets func(ctx context.Context, name string) (string, error)
 
 // value returns the value of a reference, as encoding/json decodes it.
@@ -60,7 +60,7 @@ func (s Secrets) value(ctx context.Context, secret Secret) (any, error) {
 	}
 	value, err := decode([]byte(text))
 	if err != nil {
-		return nil, fmt.Errorf("secret %s: its value is not JSON", name) // which is not repeated in the error
+		return nil, fmt.Errorf("secret %s: its value is not JSON", name) // the error does not repeat the value
 	}
 	return value, nil
 }
@@ -77,14 +77,13 @@ func (s Secrets) Reveal(ctx context.Context, document json.RawMessage) (json.Raw
 	})
 }
 
-// Reveal replaces the references in a JSON document that another stage handed on by their
-// values.
+// Reveal replaces the references in a JSON document from another stage by their values.
 func (t *Task) Reveal(ctx context.Context, document json.RawMessage) (json.RawMessage, error) {
 	return t.Secrets.Reveal(ctx, document)
 }
 
-// Conceal replaces values in a JSON document that a stage hands on by references: those in the
-// configuration of its node, wherever the value of one is a whole value of the document.
+// Conceal replaces values in a JSON document for another stage by references, namely those in the
+// configuration of its node. Only a complete value of the document is replaced.
 func (t *Task) Conceal(ctx context.Context, document json.RawMessage) (json.RawMessage, error) {
 	references, err := t.references(ctx)
 	if err != nil || len(references) == 0 {
@@ -97,7 +96,7 @@ func (t *Task) Conceal(ctx context.Context, document json.RawMessage) (json.RawM
 	})
 }
 
-// references returns the references of the node by their values.
+// references maps the values of references in the node to the references.
 func (t *Task) references(ctx context.Context) (map[string]Secret, error) {
 	found := map[Secret]bool{}
 	if _, err := replace(t.Node.Config, func(v any) (any, bool, error) {
@@ -124,7 +123,7 @@ func (t *Task) references(ctx context.Context) (map[string]Secret, error) {
 		if err := add(v, secret); err != nil {
 			return nil, err
 		}
-		// A text may have been read as another type that an option wants, such as a number.
+		// A text may have been converted to the type that an option wants, such as a number.
 		if text, ok := v.(string); ok {
 			if v, err := decode([]byte(text)); err == nil {
 				name, _ := secret.Name()
@@ -190,8 +189,8 @@ func decode(data []byte) (any, error) {
 	return v, nil
 }
 
-// hiddenFrom is the least length of a value that is hidden in a text: hiding every "3" or
-// "true" would make messages unreadable.
+// hiddenFrom is the minimum length of a value that is hidden in a text, because hiding every "3"
+// or "true" would make messages unreadable.
 const hiddenFrom = 6
 
 // gate hides the secrets that were revealed to a task in everything that it reports.
@@ -200,7 +199,7 @@ type gate struct {
 	revealed map[string]bool
 }
 
-// hide puts a gate before everything that the task reports from now on.
+// hide adds a gate to everything that the task reports from now on.
 func (t *Task) hide() {
 	if t.gate != nil {
 		return

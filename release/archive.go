@@ -22,7 +22,7 @@ type packed struct {
 	name  string // including the archive's folder
 	info  fs.FileInfo
 	data  []byte
-	build *debug.BuildInfo // of a Go program, else nil
+	build *debug.BuildInfo // of a Go program; nil for other files
 }
 
 // walk calls each with every file of an archive, a .tar.gz or a .zip, in order.

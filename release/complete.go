@@ -36,9 +36,9 @@ const (
 	signed = "provenance.sigstore.json"
 )
 
-// complete adds files about all others to those of GoReleaser: the Homebrew formula and the
-// krew manifest for a tag (a snapshot has none), and the provenance, signed if a key is given.
-// The checksums cover all but the signature.
+// complete adds files about all others to those of GoReleaser: the Homebrew formula and the krew
+// manifest for a tag (a snapshot has none), and the provenance, signed if a key is given. The
+// checksums cover everything except the signature.
 func complete(ctx context.Context, dist, tag, key string) error {
 	files, err := readChecksums(filepath.Join(dist, checksums))
 	if err != nil {
@@ -184,9 +184,9 @@ type parameters struct {
 	Platforms []string `json:"platforms"`
 }
 
-// provenanceOf states how the files were made, from the build information of the programs in
-// the archives: the commit, the modules, and the version of Go. It does not name the machine:
-// everyone who makes the same release states the same, under their own signature.
+// provenanceOf states how the files were made, from the build information of the programs in the
+// archives: the commit, the modules, and the version of Go. It does not name the machine:
+// everyone who makes the same release makes the same statement, with their own signature.
 func provenanceOf(with parameters, programs []*debug.BuildInfo, files []artifact.Resource) ([]byte, error) {
 	from := artifact.Resource{URI: "git+" + repository}
 	if with.Tag != "" {

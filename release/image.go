@@ -33,8 +33,8 @@ import (
 const (
 	// imageRepository is where the image of a release is published.
 	imageRepository = "ghcr.io/taped-dev/tape"
-	// imageUser runs the image. It is a number, because a cluster can only tell from a number
-	// that it is not root.
+	// imageUser is the user that the image runs as. It is a number, because only from a number
+	// can a cluster tell that it is not root.
 	imageUser = 65532
 )
 
@@ -179,7 +179,7 @@ func (b built) annotations(version string) map[string]string {
 			continue
 		}
 		for _, s := range f.build.Settings {
-			if s.Key == "vcs.revision" { // the same for all, as provenanceOf checks
+			if s.Key == "vcs.revision" { // equal for all builds, as provenanceOf checks
 				annotations[ocispec.AnnotationRevision] = s.Value
 			}
 		}
@@ -263,7 +263,7 @@ func (b blobs) image(build built, annotations map[string]string, base layer) (oc
 type file struct {
 	tar.Header
 	data  []byte
-	build *debug.BuildInfo // of a Go program, else nil
+	build *debug.BuildInfo // of a Go program; nil for other files
 }
 
 // baseFiles returns the writable folders with their owners, and the certificate authorities
@@ -278,7 +278,8 @@ func baseFiles() []file {
 	}
 	var certificates strings.Builder
 	for root := range bundle.Roots() {
-		// A PEM file cannot express until when a certificate is trusted.
+		// A PEM file cannot express until when a certificate is trusted, so those with a
+		// constraint are left out.
 		if root.Constraint == nil {
 			certificates.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}))
 		}

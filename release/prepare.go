@@ -19,7 +19,7 @@ import (
 	"github.com/taped-dev/tape/plugins/interpreter"
 )
 
-// interpreters are those that are separate programs; plain is part of tape.
+// interpreters are the interpreters that are separate programs; plain is part of tape.
 var interpreters = []string{"cnab", "cue", "helm", "kustomize"}
 
 // published is the entry of an interpreter in checksumsFile, in the form of tape.lock.

@@ -41,8 +41,8 @@ func proxy(ctx context.Context, dir, version string) error {
 	if err != nil {
 		return err
 	}
-	// In a worktree .git is a file, which package zip does not support; the repository that it
-	// belongs to has the commit, too.
+	// In a worktree, .git is a file, which package zip does not support. The repository that the
+	// worktree belongs to has the commit too.
 	repository, err := git(ctx, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func serve(ctx context.Context, dir string, of place, m module.Version, when tim
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	// Like Go: without nested modules, and with an error for a name that some systems do not
+	// Like in Go: without nested modules, and with an error for names that some systems do not
 	// support.
 	return modzip.CreateFromVCS(f, m, of.root, of.commit, of.sub)
 }

@@ -28,8 +28,8 @@ import (
 
 const (
 	repository = "https://github.com/taped-dev/tape"
-	// unsaid is the value of SPDX for an unknown field.
-	unsaid = "NOASSERTION"
+	// noAssertion is the value of SPDX for an unknown field.
+	noAssertion = "NOASSERTION"
 	// idArchive is the archive's identifier in its document.
 	idArchive = common.ElementID("Archive")
 )
@@ -80,12 +80,12 @@ func newDocument(name string, whole digest.Digest, created time.Time) *document 
 		},
 		archive: &spdx.Package{
 			PackageName: name, PackageSPDXIdentifier: idArchive, PackageFileName: name,
-			PackageDownloadLocation: unsaid,
+			PackageDownloadLocation: noAssertion,
 			PackageSupplier:         &common.Supplier{SupplierType: "Organization", Supplier: "tape"},
 			PackageHomePage:         repository,
-			PackageLicenseConcluded: unsaid,
-			PackageLicenseDeclared:  unsaid,
-			PackageCopyrightText:    unsaid,
+			PackageLicenseConcluded: noAssertion,
+			PackageLicenseDeclared:  noAssertion,
+			PackageCopyrightText:    noAssertion,
 			PrimaryPackagePurpose:   "ARCHIVE",
 			PackageChecksums:        []common.Checksum{{Algorithm: common.SHA256, Value: whole.Encoded()}},
 			FilesAnalyzed:           true, IsFilesAnalyzedTagPresent: true,
@@ -111,7 +111,7 @@ func (d *document) add(p packed) error {
 			{Algorithm: common.SHA1, Value: hex.EncodeToString(old[:])},
 			{Algorithm: common.SHA256, Value: hex.EncodeToString(sum[:])},
 		},
-		LicenseConcluded: unsaid, FileCopyrightText: unsaid,
+		LicenseConcluded: noAssertion, FileCopyrightText: noAssertion,
 	}
 	d.Files = append(d.Files, f)
 	d.relate(idArchive, common.TypeRelationshipContains, f.FileSPDXIdentifier)
@@ -149,7 +149,7 @@ func (d *document) finish() (*spdx.Document, error) {
 // as stdlib, last.
 func linked(build *debug.BuildInfo) []debug.Module {
 	var list []debug.Module
-	if build.Main.Path != "" { // Go's own programs have no module
+	if build.Main.Path != "" { // programs of Go itself have no module
 		list = append(list, build.Main)
 	}
 	for _, m := range build.Deps {
@@ -164,8 +164,8 @@ func linked(build *debug.BuildInfo) []debug.Module {
 func describeModule(m debug.Module) *spdx.Package {
 	p := &spdx.Package{
 		PackageName: m.Path, PackageVersion: m.Version, PackageSPDXIdentifier: identifier("Module", m.Path+"@"+m.Version),
-		PackageDownloadLocation: unsaid,
-		PackageLicenseConcluded: unsaid, PackageLicenseDeclared: unsaid, PackageCopyrightText: unsaid,
+		PackageDownloadLocation: noAssertion,
+		PackageLicenseConcluded: noAssertion, PackageLicenseDeclared: noAssertion, PackageCopyrightText: noAssertion,
 		IsFilesAnalyzedTagPresent: true,
 		PackageExternalReferences: []*spdx.PackageExternalReference{{
 			Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL, Locator: modulePURL(m),
@@ -188,7 +188,8 @@ func modulePURL(m debug.Module) string {
 	return packageurl.NewPackageURL(packageurl.TypeGolang, namespace, name, m.Version, nil, "").ToString()
 }
 
-// identifier is one that SPDX allows: of letters, digits, dots and dashes.
+// identifier returns an identifier that SPDX allows, which consists of letters, digits, dots and
+// dashes.
 func identifier(kind, name string) common.ElementID {
 	sum := sha256.Sum256([]byte(name))
 	return common.ElementID(kind + "-" + hex.EncodeToString(sum[:8]))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package advice adds to an error what to do next, but not how: a program sets a field and a
-// person gives a flag, and only the code that shows the error knows which. The tape command
-// replaces the general words by its flags.
+// person gives a flag, and only the code that shows the error knows which of them reads it. The
+// tape command replaces the general words with its flags.
 package advice
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Action is a suggested remedy: a sentence without a full stop, whose placeholders are filled
-// in as by [fmt.Sprintf].
+// Action is a suggested remedy: a sentence without a full stop, with placeholders for
+// [fmt.Sprintf].
 type Action string
 
 // Remedies for errors of registries and the store.
@@ -102,14 +102,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // Advice implements [Advised].
 func (e *Error) Advice() (a Action, about []any) { return e.Action, e.About }
 
-// Advised is an error whose text includes the advice. A is "" if it has none.
+// Advised is an error whose text includes advice. a is "" if it has none.
 type Advised interface {
 	error
 	Advice() (a Action, about []any)
 }
 
-// Render returns the text of an error in which the advice, also that in wrapped errors, is
-// rephrased: say returns the format for an action, "" to leave it unchanged.
+// Render returns the text of an error with its advice, and that of wrapped errors, rephrased: say
+// returns the format for an action, or "" to leave it unchanged.
 func Render(err error, say func(Action) string) string {
 	text := err.Error()
 	walk(err, func(e Advised) {
@@ -121,12 +121,12 @@ func Render(err error, say func(Action) string) string {
 	return text
 }
 
-// walk visits an error and all that it wraps.
+// walk visits an error and all errors that it wraps.
 func walk(err error, visit func(Advised)) {
 	if e, ok := err.(Advised); ok { //nolint:errorlint // each error of the tree is visited
 		visit(e)
 	}
-	switch e := err.(type) { //nolint:errorlint // as above
+	switch e := err.(type) { //nolint:errorlint // each error of the tree is visited
 	case interface{ Unwrap() error }:
 		if below := e.Unwrap(); below != nil {
 			walk(below, visit)

@@ -23,8 +23,8 @@ import (
 	"github.com/taped-dev/tape/engine/content/store"
 )
 
-// Elsewhere is an executor that runs every node in a separate process over a shared store,
-// which proves that a node is data. The process calls [Serve].
+// Elsewhere is an executor that runs every node in a separate process with a shared store, which
+// proves that a node is data. The process calls [Serve].
 type Elsewhere struct {
 	// Stages runs the nodes that stay in this process.
 	engine.Stages
@@ -32,7 +32,7 @@ type Elsewhere struct {
 	Store engine.Store
 	// Command returns the command of a process that calls Serve.
 	Command func(ctx context.Context) *exec.Cmd
-	// Here lists the needs that only this process meets, such as a key.
+	// Here lists the needs that only this process fulfils, such as a key.
 	Here []engine.Need
 
 	mu         sync.Mutex
@@ -56,7 +56,7 @@ func (e *Elsewhere) Said() []byte {
 	return slices.Clone(e.said)
 }
 
-// sent is a task for a process, and ran its result.
+// sent is a task for a process, and ran is its result.
 type (
 	sent struct {
 		Node   engine.Node                   `json:"node"`
@@ -83,7 +83,7 @@ func (e *Elsewhere) Run(ctx context.Context, t *engine.Task) (engine.Outputs, er
 	if here {
 		return e.Stages.Run(ctx, t)
 	}
-	// The outputs of nodes that ran here are in the memory of this process.
+	// Outputs of nodes that ran here are in the memory of this process.
 	for name, desc := range t.Inputs {
 		if err := e.share(ctx, t.Store, desc); err != nil {
 			return nil, fmt.Errorf("input %s: %w", name, err)

@@ -53,24 +53,25 @@ func (b Blob) Decode(v any) error { return json.Unmarshal(b.Data, v) }
 type Case struct {
 	Stage  engine.Stage
 	Inputs map[string]Blob
-	// Also is in the store without being an input, such as blobs that manifests and indexes
-	// among the inputs list.
+	// Also is in the store without being an input, such as blobs listed by manifests and indexes
+	// among the inputs.
 	Also []Blob
-	// Node is the node that the stage runs as. Its Outputs are the names that the kind declares.
+	// Node is the node that the stage runs as. Its Outputs are the outputs that the kind
+	// declares.
 	Node engine.Node
 	// Secrets are the values of references in the node and the inputs.
 	Secrets map[string]string
-	Log     *slog.Logger // nil: silent
+	Log     *slog.Logger // nil disables logging
 }
 
 // Result is the result of a case.
 type Result struct {
 	Outputs map[string]Blob
-	// Descriptors of the outputs, as the stage returned them.
+	// Descriptors are the descriptors of the outputs, as the stage returned them.
 	Descriptors engine.Outputs
-	// Store has the outputs and everything else that the stage wrote.
+	// Store contains the outputs and everything else that the stage wrote.
 	Store engine.Store
-	// Events that the stage reported, in order.
+	// Events are the events that the stage reported, in order.
 	Events []engine.Event
 
 	task *engine.Task
@@ -78,7 +79,7 @@ type Result struct {
 	mu   sync.Mutex // guards Events until Run has returned, and:
 	log  bytes.Buffer
 	over bool // Run has returned
-	late bool // an event came after that
+	late bool // an event was reported after that
 }
 
 // logOf writes to the log of a result.
@@ -96,7 +97,7 @@ func (r *Result) isLate() bool {
 	return r.late
 }
 
-// Run runs the stage once, in a store of its own.
+// Run runs the stage once, in a separate store.
 func (c Case) Run(ctx context.Context) (*Result, error) {
 	layer := store.NewOverlay(nil)
 	return c.run(ctx, layer, layer, func() {})
@@ -171,7 +172,7 @@ func (c Case) run(ctx context.Context, below, given engine.Store, hear func()) (
 	return result, nil
 }
 
-// guarded makes an error of a panic, so that a test of several stages goes on.
+// guarded turns a panic into an error, so that a test of several stages continues.
 func guarded[T any](call func() (T, error)) (result T, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -339,7 +340,7 @@ func (c Case) checkSecrets(r *Result) error {
 	return nil
 }
 
-// secretIn returns the name of the secret whose value is in a text, as it is or as in JSON.
+// secretIn returns the name of a secret whose value is in a text, as it is or encoded as JSON.
 func (c Case) secretIn(data []byte) string {
 	for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
 		quoted, err := engine.MarshalJSON(c.Secrets[name])
@@ -470,9 +471,9 @@ type counter struct {
 	mu            sync.Mutex
 	uses          int
 	over, late    bool // the run has ended, and a use came after that
-	at            int  // the use at which to cancel
+	at            int  // the use before which to cancel
 	cancel        context.CancelCauseFunc
-	read, written map[digest.Digest]bool // nil: not recorded
+	read, written map[digest.Digest]bool // nil if not recorded
 }
 
 func (c *counter) use() {

@@ -22,14 +22,14 @@ import (
 	"github.com/taped-dev/tape/plugins/internal/wire"
 )
 
-// byHandTimeout bounds how long a program started from a shell may take to exit.
+// byHandTimeout limits how long a program that is started from a shell may take to exit.
 const byHandTimeout = 20 * time.Second
 
-// CheckBinary checks the interpreter at a path, written in any language, by starting it as
-// tape does: with the same limits, an empty home folder and, as far as the kernel supports
-// it, without network and write access that it did not declare. An interpreter that needs
-// something it does not declare thus fails here as it would for its users. The error means
-// that the kit failed or that the program does not exist.
+// CheckBinary checks the interpreter at a path, written in any language, by starting it as tape
+// does: with the same limits, an empty home folder and, as far as the kernel supports it, without
+// network and write access that it did not declare. So an interpreter that needs something that
+// it does not declare fails here as it would for its users. An error means that the kit failed,
+// or that the program does not exist.
 func CheckBinary(ctx context.Context, path string, opts Options, log *slog.Logger) (Report, error) {
 	return withKit(opts, func(k *kit, report *Report) error {
 		home, err := os.MkdirTemp(k.dir, "home-")
@@ -75,7 +75,7 @@ func describesAgain(ctx context.Context, i *host.Interpreter, o host.Options) (e
 	}
 	was, err := i.Describe(ctx)
 	if err != nil {
-		return nil // the check of the description has the error
+		return nil // the check of the description reports the error
 	}
 	is, err := again.Describe(ctx)
 	if err == nil && !reflect.DeepEqual(was, is) {
@@ -126,7 +126,7 @@ func startWithVersion(ctx context.Context, path, dir string) error {
 		plugin.EnvUnixSocketDir + "=" + sockets,
 	}
 	cmd.WaitDelay = time.Second
-	stdin, err := cmd.StdinPipe() // kept open: its end would mean that tape is gone
+	stdin, err := cmd.StdinPipe() // kept open, because its end would mean that tape is gone
 	if err != nil {
 		return err
 	}

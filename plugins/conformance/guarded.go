@@ -22,7 +22,7 @@ type crashError struct{ what string }
 
 func (e *crashError) Error() string { return e.what }
 
-// crash returns err if it is a crashError, else nil.
+// crash returns err if it is a crashError, and nil otherwise.
 func crash(err error) error {
 	if c, ok := errors.AsType[*crashError](err); ok {
 		return c

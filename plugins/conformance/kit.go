@@ -273,7 +273,8 @@ func checkMaterials(materials []interpreter.Material) error {
 	return nil
 }
 
-// renderAll renders a case with more than its inputs: what is not an input makes no difference.
+// renderAll renders a case with additional files, because files that are not inputs must make no
+// difference.
 func (k *kit) renderAll(ctx context.Context, in *subject, c testCase) (*interpreter.RenderResponse, error) {
 	t, err := k.layOut("all", c.in, c.in)
 	if err != nil {

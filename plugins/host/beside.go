@@ -23,7 +23,7 @@ import (
 // file records which executable it describes, so that a stale one is noticed.
 func besideFile(path string) string { return path + ".json" }
 
-// maxBeside is far larger than any description: Helm's has 4 KB.
+// maxBeside is far larger than any description; that of Helm has 4 KB.
 const maxBeside = 1 << 20
 
 // beside is the content of a besideFile.
@@ -59,9 +59,9 @@ func (e *executable) ends() (digest.Digest, error) {
 	return digester.Digest(), nil
 }
 
-// beside reads the description next to the executable. It returns an error if it does not
-// belong to this executable, as far as can be seen without reading all of it, or if the
-// executable was opened by its path: then nobody placed the file there for tape.
+// beside reads the description next to the executable. It returns an error if it does not belong
+// to this executable, as far as can be seen without reading all of it, or if the executable was
+// opened by its path, because then the file is not known to be meant for tape.
 func (i *Interpreter) beside() (b beside, err error) {
 	if i.opened {
 		return b, errors.New("it was opened by its path")
@@ -114,7 +114,7 @@ func (e *executable) fits(b beside) error {
 // WriteDescription writes the interpreter's description to a file next to its executable,
 // so that [Host.List] and Describe need not read or start it.
 func (i *Interpreter) WriteDescription(ctx context.Context) error {
-	if _, err := i.Checksum(ctx); err != nil { // first, so that the description is that of this program
+	if _, err := i.Checksum(ctx); err != nil { // first, so that the description belongs to this program
 		return err
 	}
 	d, err := i.Describe(ctx)
@@ -152,7 +152,7 @@ func (i *Interpreter) Builds(ctx context.Context) (map[string]digest.Digest, err
 	return b.Builds, nil
 }
 
-// writeBeside completes what is known of the executable, and writes it next to that.
+// writeBeside completes what is known about the executable, and writes it next to the executable.
 func (e *executable) writeBeside(ctx context.Context, b beside) (err error) {
 	b.Size = e.id.Size
 	if b.Checksum, err = e.checksum(ctx); err == nil {

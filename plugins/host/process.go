@@ -29,8 +29,8 @@ const (
 	// watchdog bounds the time after a SIGKILL: for the kernel, and for go-plugin's Kill,
 	// which waits for its goroutines without a limit.
 	watchdog = 5 * time.Second
-	// lastWords is how long to wait, after the connection broke, for the process to be
-	// reported dead, which makes a better error.
+	// lastWords is how long to wait, after the connection is lost, for the end of the process to
+	// be reported, which makes a better error.
 	lastWords = time.Second
 	// pipeDelay is how long to read output after the process died if a child that escaped
 	// keeps the pipe open. It also has to suffice for what the pipe still holds, on a busy

@@ -17,18 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ways returns the ways to start a process, the strictest first; the kernel may refuse all
-// but the last. In all of them the process leads its own process group, and in all but one it
-// dies when this process does. In a PID namespace it is the first process, so the kernel kills its
-// children when it dies. A process that declares no network gets an empty network
-// namespace.
+// ways returns the ways to start a process, the strictest first; the kernel may refuse all but
+// the last. In all of them the process leads its own process group, and in all but one it dies
+// when this process does. In a PID namespace it is the first process, so the kernel kills its
+// children when it dies. A process that declares no network gets an empty network namespace.
 //
-// Without root this needs a user namespace, in which the files of other users appear to
-// belong to nobody. Some programs refuse such files (ssh its own configuration), so an
-// interpreter that declares the network gets no namespace. Only its Landlock domain then
-// separates it from this process, and the thread that started it is in that domain, with the
-// memory of all threads. So the process is held back until that thread has ended, which
-// precludes a parent-death signal: it notices the end of this process by the end of stdin.
+// Without root this needs a user namespace, in which the files of other users appear to belong to
+// nobody. Some programs refuse such files (ssh its own configuration), so an interpreter that
+// declares the network gets no namespace. Only its Landlock domain then separates it from this
+// process, and the thread that started it is in that domain, with the memory of all threads. So
+// the process is held back until that thread has ended. This precludes a parent-death signal, so
+// the process only notices the end of this process by the end of stdin.
 func (b bounds) ways() []syscall.SysProcAttr {
 	plain := syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	pid := plain
@@ -100,8 +99,8 @@ func hold(pid int) (release func(), err error) {
 	}, nil
 }
 
-// confine permanently drops rights of this thread that the process which it starts does not
-// need. The error lists what this kernel does not support; everything else is done.
+// confine permanently drops rights of this thread that the process to be started does not need.
+// The error lists what this kernel does not support; everything else is done.
 func (b bounds) confine(attr *syscall.SysProcAttr) error {
 	return errors.Join(closeInherited(), dropCapabilities(), b.landlock(attr))
 }

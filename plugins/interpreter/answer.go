@@ -19,7 +19,7 @@ type Problems []Diagnostic
 
 func (p Problems) Error() string { return p[0].Summary }
 
-// Err returns the problems as an error, nil if there are none.
+// Err returns the problems as an error, or nil if there are none.
 func (p Problems) Err() error {
 	if len(p) == 0 {
 		return nil
@@ -40,7 +40,7 @@ func Problem(file string, line int, format string, args ...any) Problems {
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
 
 // YAMLProblem returns the problem of a file that is not valid YAML, at the line in the error of
-// the parser. What describes the problem.
+// the parser. what describes the problem.
 func YAMLProblem(file, what string, err error) Problems {
 	text := err.Error()
 	m := yamlLine.FindStringSubmatch(text)
@@ -62,8 +62,8 @@ func DecodeOptions(raw json.RawMessage, options any) error {
 	return nil
 }
 
-// AnswerInputs answers [Interpreter.Inputs] with what f returns. If f fails with [Problems], or
-// panics because of an odd source, that is the answer.
+// AnswerInputs answers [Interpreter.Inputs] with the result of f. If f fails with [Problems], or
+// panics because of an odd source, the answer consists of these problems.
 func AnswerInputs(ctx context.Context, f func() (*InputsResponse, error)) (*InputsResponse, error) {
 	resp, err := answer(ctx, f)
 	if found, ok := errors.AsType[Problems](err); ok {
@@ -72,7 +72,7 @@ func AnswerInputs(ctx context.Context, f func() (*InputsResponse, error)) (*Inpu
 	return resp, err
 }
 
-// AnswerRender answers [Interpreter.Render] as [AnswerInputs] answers Inputs.
+// AnswerRender is like [AnswerInputs], for [Interpreter.Render].
 func AnswerRender(ctx context.Context, f func() (*RenderResponse, error)) (*RenderResponse, error) {
 	resp, err := answer(ctx, f)
 	if found, ok := errors.AsType[Problems](err); ok {
@@ -110,7 +110,7 @@ func Await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// guard makes a problem of a panic.
+// guard turns a panic into a problem.
 func guard[T any](f func() (T, error)) (value T, err error) {
 	defer func() {
 		if v := recover(); v != nil {

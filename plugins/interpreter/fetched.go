@@ -27,7 +27,7 @@ func NewFetched(locked []Material) *Fetched {
 	return f
 }
 
-// Locked returns the digest that a material is locked to, "" if it is not locked.
+// Locked returns the digest that a material is locked to, or "" if it is not locked.
 func (f *Fetched) Locked(uri string) string { return f.locked[uri] }
 
 // Record adds a material. It fails if the material is locked to another digest.

@@ -177,7 +177,7 @@ const (
 	Info    Severity = "info"
 )
 
-// Diagnostic is a message about a source that is shown to the user.
+// Diagnostic is a message for the user about a source.
 type Diagnostic struct {
 	Severity Severity `json:"severity"`
 	// Summary is one line, in lower case and without a final period.
