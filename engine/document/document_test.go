@@ -60,7 +60,9 @@ func TestRead(t *testing.T) {
 		{head + "dishes: [soup]\nprices: {cent: 10}", "m.yaml:4:16: prices.cent is 10, want 9 or less"},
 		{head + "dishes: [soup]\nprices: []", "m.yaml:4:9: prices must be a mapping, not a list"},
 		{head + "dishes: [soup]\nopen: nevre", `m.yaml:4:7: open is "nevre", want never or always (did you mean "never"?)`},
-		{head + "dishes: [soup]\nguests: [Ada, Ada]", "m.yaml:4:15: guests has Ada twice"},
+		{head + "dishes: [soup]\nguests: [Ada, Ada]", "m.yaml:4:15: guests[1] is there twice"},
+		{head + "dishes: [soup]\nopen: [never]", "m.yaml:4:7: open is a list, want never or always"},
+
 		{head + "dishes: [soup]\nguests: [ada, '', ~]", "m.yaml:4:10: guests[0] is \"ada\": a name begins with a capital\nm.yaml:4:15: guests[1] is empty: a name begins with a capital\nm.yaml:4:19: guests[2] must be a string, not empty"},
 		{head + "dishes: [soup]\ncode: y", "m.yaml:4:7: code: 'y' does not match pattern '^x+$'"},
 	} {

@@ -234,17 +234,16 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 		}
 		return out
 	case *kind.UniqueItems:
-		twice := value.Items[k.Duplicates[1]]
-		v.At, v.Says = twice.At, fmt.Sprintf(" has %v twice", twice.JSON())
+		twice := k.Duplicates[1]
+		v.At, v.Path, v.Says = value.Items[twice].At, append(v.Path, strconv.Itoa(twice)), " is there twice"
 	case *kind.Enum:
-		got := fmt.Sprint(k.Got)
 		wanted := make([]string, len(k.Want))
 		for i, w := range k.Want {
 			wanted[i] = fmt.Sprint(w)
 		}
-		v.Says = fmt.Sprintf(" is %q, want %s%s", got, strings.Join(wanted, " or "), nearest.Hint(got, slices.Values(wanted)))
+		v.Says = fmt.Sprintf(" is %s, want %s%s", value.shown(), strings.Join(wanted, " or "), nearest.Hint(value.Scalar, slices.Values(wanted)))
 	case *kind.Const:
-		v.Says = fmt.Sprintf(" is %q, want %v", fmt.Sprint(k.Got), k.Want)
+		v.Says = fmt.Sprintf(" is %s, want %v", value.shown(), k.Want)
 	case *kind.Minimum:
 		v.Says = fmt.Sprintf(" is %s, want %s or more", k.Got.RatString(), k.Want.RatString())
 	case *kind.Maximum:
@@ -263,6 +262,14 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 		v.Says = ": " + hint
 	}
 	return []Violation{v}
+}
+
+// shown returns a scalar in quotes, and the kind of another value.
+func (v *Value) shown() string {
+	if v.Kind == List || v.Kind == Mapping {
+		return v.Kind.An()
+	}
+	return strconv.Quote(v.Scalar)
 }
 
 // at returns the part of the schema at a location.

@@ -112,12 +112,12 @@ func writeOnly(schema map[string]any, v *document.Value, path []string) [][]stri
 	return out
 }
 
-// secret reports whether the value at a path of the options is secret.
+// secret reports whether the value at a path of the options is secret, or a part of one that is.
 func (n expandedNode) secret(path []string) bool {
-	found := false
-	n.told.Replaced(path, func(v *document.Value) *document.Value {
-		found = v.Kind == document.Text && engine.IsSecret(v.Scalar)
-		return v
-	})
-	return found
+	for i := range len(path) + 1 {
+		if v, _ := n.told.Find(path[:i]...); v != nil && v.Kind == document.Text && engine.IsSecret(v.Scalar) {
+			return true
+		}
+	}
+	return false
 }

@@ -84,6 +84,26 @@ func TestSecrets(t *testing.T) {
 	if _, err := e.Graph(); err == nil || strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), "tape.yaml:5:19: option token of notify: its value is not allowed") {
 		t.Error(err)
 	}
+	// Nor does one about a part of it, or about a list of several.
+	for body, want := range map[string]string{
+		"login: {user: planted-user}": "5:26: option login.user of hide: its value is not allowed",
+		"pins: [4711, 4711]":          "5:25: option pins[1] of hide: its value is not allowed",
+		"when: {at: planted}":         "5:18: option when of hide is a mapping, want never",
+	} {
+		hide, err := pipeline.NewTable(nil, pipeline.Kind{Name: "hide", New: func(json.RawMessage) (engine.Stage, error) { return nothing{}, nil }, Schema: json.RawMessage(`{"properties": {
+			"login": {"writeOnly": true, "properties": {"user": {"pattern": "^x"}}}, "pins": {"uniqueItems": true, "items": {"writeOnly": true}},
+			"when": {"enum": ["never"], "properties": {"at": {"writeOnly": true}}}}}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := hide.Parse("tape.yaml", []byte("apiVersion: tape/v1\nkind: Pipeline\nnodes:\n  hide:\n    with: {"+body+"}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Build(t.Context(), nil); err == nil || err.Error() != "tape.yaml:"+want {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
 	// A reference in the file is kept.
 	e, _ = expand(`"secret://vault/token"`)
 	secrets := e.Secrets(func(_ context.Context, name string) (string, error) { return "planted-" + name, nil })

@@ -55,8 +55,8 @@ func NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 // Schemas keeps the schemas of kinds and the default pipeline, so that they are compiled once
 // for many tables. The zero value is ready to use; its methods may be called concurrently.
 type Schemas struct {
-	ready    sync.Map // of func() (*kindOf, error), by name and the schema's text
-	defaults sync.Map // of func() (*document.Value, error), by their text
+	compiled sync.Map // of *document.Schema, by text
+	defaults sync.Map // of *document.Value, by text
 }
 
 // NewTable is [NewTable] with the schemas that s keeps.
@@ -72,7 +72,7 @@ func (s *Schemas) NewTable(defaults []byte, kinds ...Kind) (*Table, error) {
 		}
 		t.kinds[k.Name] = ready
 	}
-	root, err := s.parse(defaults)
+	root, err := once(&s.defaults, string(defaults), func() (*document.Value, error) { return document.Parse(defaultFile, defaults) })
 	if err != nil {
 		return nil, err
 	}
@@ -101,47 +101,33 @@ func header() *document.Value {
 	return v.Set("apiVersion", document.Of(APIVersion)).Set("kind", document.Of(FileKind))
 }
 
-// parse parses a default pipeline. Values are not modified.
-func (s *Schemas) parse(defaults []byte) (*document.Value, error) {
-	parsed, _ := s.defaults.LoadOrStore(string(defaults), sync.OnceValues(func() (*document.Value, error) { return document.Parse(defaultFile, defaults) }))
-	return parsed.(func() (*document.Value, error))()
+// once returns what make returned for the key when it was first asked for.
+func once[V any](kept *sync.Map, key string, make func() (V, error)) (V, error) {
+	made, _ := kept.LoadOrStore(key, sync.OnceValues(make))
+	return made.(func() (V, error))()
 }
 
 // kind returns a kind with its schema.
 func (s *Schemas) kind(k Kind) (*kindOf, error) {
-	if k.New == nil {
+	switch {
+	case k.New == nil:
 		return nil, errors.New("New is nil")
-	}
-	compiled, _ := s.ready.LoadOrStore(k.Name+" "+string(k.Schema), sync.OnceValues(func() (*kindOf, error) { return newKind(k) }))
-	ready, err := compiled.(func() (*kindOf, error))()
-	if err != nil {
-		return nil, err
-	}
-	own := *ready
-	own.Kind = k
-	return &own, nil
-}
-
-func newKind(k Kind) (*kindOf, error) {
-	if !sourceName.MatchString(k.Name) {
+	case !sourceName.MatchString(k.Name):
 		return nil, errors.New("the name must consist of letters, digits, -, _ and dots")
-	}
-	ready := &kindOf{Kind: k}
-	if k.Schema == nil {
-		return ready, nil
-	}
-	if bytes.Contains(k.Schema, []byte(`"$ref"`)) {
+	case k.Schema == nil:
+		return &kindOf{Kind: k}, nil
+	case bytes.Contains(k.Schema, []byte(`"$ref"`)):
 		// It becomes part of the schema of pipeline files.
 		return nil, errors.New("the schema must not use $ref")
 	}
-	var err error
-	ready.schema, err = document.NewSchema(k.Schema)
-	return ready, err
+	schema, err := once(&s.compiled, string(k.Schema), func() (*document.Schema, error) { return document.NewSchema(k.Schema) })
+	return &kindOf{Kind: k, schema: schema}, err
 }
 
 // readSections records the sections and keys that a default node refers to.
 func (t *Table) readSections(n node, p *document.Problems) {
-	note := func(v *document.Value, fills *option) {
+	var walk func(v *document.Value, fills *option)
+	walk = func(v *document.Value, fills *option) {
 		for _, m := range placeholder.FindAllStringSubmatch(v.Scalar, -1) {
 			section, key, ok := strings.Cut(m[1], ".")
 			switch {
@@ -157,33 +143,25 @@ func (t *Table) readSections(n node, p *document.Problems) {
 					t.sections[section] = map[string]*option{}
 				}
 				if m[0] != v.Scalar {
-					fills = nil
+					fills = nil // it is a part of the value
 				}
 				if t.sections[section][key] == nil {
 					t.sections[section][key] = fills
 				}
 			}
 		}
-	}
-	var walk func(v *document.Value)
-	walk = func(v *document.Value) {
-		note(v, nil)
 		for _, item := range v.Items {
-			walk(item)
+			walk(item, nil)
 		}
 		for _, f := range v.Fields {
-			walk(f.Value)
+			walk(f.Value, nil)
 		}
 	}
 	if n.with == nil {
 		return
 	}
 	for _, f := range n.with.Fields {
-		if f.Value.Kind == document.Text {
-			note(f.Value, &option{t.kinds[n.uses], f.Key})
-		} else {
-			walk(f.Value)
-		}
+		walk(f.Value, &option{t.kinds[n.uses], f.Key})
 	}
 }
 

@@ -192,7 +192,7 @@ func TestFile(t *testing.T) {
 		{`images: [{name: ["ex.io/*"], require: a}]`, `unknown key "name" (did you mean "names"?)`},
 		{`images: [{names: ["ex.io/*"], require: vendr}]`, `there is no authority "vendr"`},
 		{`images: [{names: ["ex.io/*"], require: {anyOf: []}}]`, "images[0].require.anyOf is empty"},
-		{`images: [{names: ["ex.io/*"], require: {anyOf: [a, a]}}]`, "anyOf has a twice"},
+		{`images: [{names: ["ex.io/*"], require: {anyOf: [a, a]}}]`, "anyOf[1] is there twice"},
 		{`images: [{names: ["ex.io/*"], require: {anyOf: [a], allOf: [b]}}]`, "want the name of an authority, {anyOf"},
 		{`images: [{names: ["ex.io/*"], require: {threshold: 3, of: [a, b]}}]`, "3 of 2 authorities"},
 		{`images: [{names: ["ex.io/*"], require: {threshold: 0, of: [a, b]}}]`, "threshold is 0, want 1 or more"},
