@@ -26,12 +26,14 @@ import (
 // Schema is a JSON Schema (draft 2020-12 by default). It is immutable.
 type Schema struct {
 	// Text is the schema as encoding/json decodes it. It must not be modified.
-	Text     map[string]any
-	compiled *jsonschema.Schema
+	Text map[string]any
+	// Compiled is the same for the library that validates by it.
+	Compiled *jsonschema.Schema
 }
 
-// NewSchema compiles a schema.
-func NewSchema(text []byte) (*Schema, error) {
+// NewSchema compiles a schema, which must not refer to other files. Formats are those that it may
+// use besides the standard ones, for any text.
+func NewSchema(text []byte, formats ...string) (*Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
@@ -43,11 +45,16 @@ func NewSchema(text []byte) (*Schema, error) {
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
+	c.UseLoader(jsonschema.SchemeURLLoader{}) // which loads nothing
+	for _, format := range formats {
+		c.RegisterFormat(&jsonschema.Format{Name: format, Validate: func(any) error { return nil }})
+		c.AssertFormat()
+	}
 	const name = "schema.json"
 	if err := c.AddResource(name, doc); err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
-	if s.compiled, err = c.Compile(name); err != nil {
+	if s.Compiled, err = c.Compile(name); err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	return s, nil
@@ -135,7 +142,7 @@ type Violation struct {
 
 // Violations returns what the schema does not allow of a value.
 func (s *Schema) Violations(v *Value) []Violation {
-	invalid, ok := errors.AsType[*jsonschema.ValidationError](s.compiled.Validate(v.JSON()))
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](s.Compiled.Validate(v.JSON()))
 	if !ok {
 		return nil
 	}

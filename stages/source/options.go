@@ -19,11 +19,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/engine/document"
 	"github.com/taped-dev/tape/internal/nearest"
 	"github.com/taped-dev/tape/internal/regular"
 )
@@ -39,30 +37,20 @@ const (
 // part that it does not describe.
 type schema struct {
 	*jsonschema.Schema
-	hidden bool // what contains the part is secret
+	hidden bool             // what contains the part is secret
+	whole  *document.Schema // nil for a part
 }
 
-// compile compiles a schema. An empty schema allows no options. It does not read other files.
+// compile compiles a schema. An empty schema allows no options.
 func compile(raw json.RawMessage) (schema, error) {
 	if len(raw) == 0 {
 		raw = json.RawMessage(`{"type": "object", "additionalProperties": false}`)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	whole, err := document.NewSchema(raw, formatPath, formatKeyPath, formatKeyValue)
 	if err != nil {
 		return schema{}, err
 	}
-	c := jsonschema.NewCompiler()
-	c.UseLoader(jsonschema.SchemeURLLoader{})
-	for _, name := range []string{formatPath, formatKeyPath, formatKeyValue} {
-		c.RegisterFormat(&jsonschema.Format{Name: name, Validate: func(any) error { return nil }})
-	}
-	c.AssertFormat()
-	const location = "options"
-	if err := c.AddResource(location, doc); err != nil {
-		return schema{}, err
-	}
-	compiled, err := c.Compile(location)
-	return schema{Schema: compiled}, err
+	return schema{Schema: whole.Compiled, whole: whole}, nil
 }
 
 // options returns the options of the source, validated against the schema. Paths in them are
@@ -145,7 +133,7 @@ func first[T comparable](s schema, of func(*jsonschema.Schema) T) (found T) {
 }
 
 // part returns the schema of a part of the value.
-func (s schema) part(sch *jsonschema.Schema) schema { return schema{sch, s.secret()} }
+func (s schema) part(sch *jsonschema.Schema) schema { return schema{Schema: sch, hidden: s.secret()} }
 
 // property returns the schema of one option.
 func (s schema) property(name string) schema {
@@ -394,70 +382,44 @@ func (s schema) shown(raw json.RawMessage) (json.RawMessage, error) {
 
 // check validates options, and describes mistakes in terms that users know.
 func (s schema) check(options map[string]any) error {
-	err := s.Validate(options)
-	if err == nil {
-		return nil
-	}
-	problem, ok := errors.AsType[*jsonschema.ValidationError](err)
-	if !ok {
-		return err
+	v, err := document.FromGo(options)
+	if err != nil {
+		return fmt.Errorf("options: %w", err)
 	}
 	var all engine.OptionErrors
-	s.problems(problem, &all)
-	return all
-}
-
-// problems returns the innermost causes of a validation error.
-func (s schema) problems(e *jsonschema.ValidationError, all *engine.OptionErrors) {
-	if len(e.Causes) > 0 {
-		for _, c := range e.Causes {
-			s.problems(c, all)
-		}
-		return
-	}
-	at, sch := trail{}, s
-	for _, name := range e.InstanceLocation {
-		if _, err := strconv.Atoi(name); err == nil && sch.items().Schema != nil {
-			at, sch = at.index(name), sch.items()
-		} else {
-			at, sch = at.key(name), sch.member(name)
-		}
-	}
-	option := "options"
-	if at.text != "" {
-		option = "option " + at.text
-	}
-	switch k := e.ErrorKind.(type) {
-	case *kind.AdditionalProperties:
-		known := map[string]bool{}
-		for sub := range sch.all() {
-			for name := range sub.Properties {
-				known[name] = true
+	for _, wrong := range s.whole.Violations(v) {
+		at, sch := trail{}, s
+		for _, name := range wrong.Path {
+			if _, err := strconv.Atoi(name); err == nil && sch.items().Schema != nil {
+				at, sch = at.index(name), sch.items()
+			} else {
+				at, sch = at.key(name), sch.member(name)
 			}
 		}
-		for _, name := range k.Properties {
-			hint := nearest.Hint(name, maps.Keys(known))
+		option := strings.TrimSuffix("option "+at.text, " ")
+		switch {
+		case wrong.Unknown != "":
+			hint := nearest.Hint(wrong.Unknown, slices.Values(wrong.Known))
 			switch {
-			case len(known) == 0 && at.text == "":
+			case len(wrong.Known) == 0 && at.text == "":
 				hint = " (the interpreter takes none)"
 			case hint == "":
-				hint = fmt.Sprintf(" (there are: %s)", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+				hint = fmt.Sprintf(" (there are: %s)", strings.Join(wrong.Known, ", "))
 			}
-			*all = append(*all, at.key(name).mistake("there is no option %q%s", at.key(name).text, hint))
+			at = at.key(wrong.Unknown)
+			all = append(all, at.mistake("there is no option %q%s", at.text, hint))
+		case wrong.Missing != "":
+			all = append(all, at.mistake("%s %s is missing", option, wrong.Missing))
+		case wrong.Quotes && sch.format() == formatKeyValue:
+			all = append(all, at.mistake("%s: want key=value", option))
+		case wrong.Quotes && sch.secret():
+			all = append(all, at.mistake("%s: its value is not allowed", option))
+		default:
+			all = append(all, at.mistake("%s%s", option, wrong.Says))
 		}
-	case *kind.Type:
-		*all = append(*all, at.mistake("%s: got %s, want %s", option, k.Got, strings.Join(k.Want, " or ")))
-	case *kind.Required:
-		*all = append(*all, at.mistake("%s: %s is missing", option, strings.Join(k.Missing, ", ")))
-	default:
-		switch {
-		case sch.format() == formatKeyValue:
-			*all = append(*all, at.mistake("%s: want key=value", option))
-			return
-		case sch.secret():
-			*all = append(*all, at.mistake("%s: its value is not allowed", option))
-			return
-		}
-		*all = append(*all, at.mistake("%s: %s", option, e.ErrorKind.LocalizedString(message.NewPrinter(language.English))))
 	}
+	if len(all) > 0 {
+		return all
+	}
+	return nil
 }

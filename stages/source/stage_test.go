@@ -750,7 +750,7 @@ func TestOptions(t *testing.T) {
 		{name: "unknown", options: `{"relase": "a"}`, err: []string{`there is no option "relase" (did you mean "release"?)`}},
 		{name: "unknown and unlike", options: `{"zzzzzzzz": "a"}`, err: []string{`there is no option "zzzzzzzz" (there are: crds, files, `}},
 		{name: "unknown setting", settings: []source.Setting{{Name: "valuess", Value: "a"}}, err: []string{`did you mean "values"?`}},
-		{name: "wrong types", options: `{"values": [1], "crds": "yes"}`, err: []string{"option values[0]: got number, want string", "option crds: got string, want boolean"}},
+		{name: "wrong types", options: `{"values": [1], "crds": "yes"}`, err: []string{"option values[0] must be a string, not an integer", "option crds must be a boolean, not a string"}},
 		{name: "wrong setting", settings: []source.Setting{{Name: "replicas", Value: "three"}}, err: []string{"option replicas: want integer"}},
 		{name: "too long", options: `{"release": "abcdef"}`, err: []string{"option release: maxLength"}},
 		{name: "a wrong secret", options: `{"password": "hunter2"}`, err: []string{"option password: its value is not allowed"}},
