@@ -51,9 +51,10 @@ func Get(ctx context.Context, store content.Provider, desc ocispec.Descriptor) (
 	return data, nil
 }
 
-// Open opens a blob by an untrusted descriptor. The blob must have the size in the descriptor, at
-// most limit bytes. It is read from the store even if the descriptor embeds its content.
-func Open(ctx context.Context, store content.Provider, desc ocispec.Descriptor, limit int64) (content.ReaderAt, error) {
+// Read reads a blob by an untrusted descriptor: it must have the size in the descriptor, at most
+// limit bytes, and its digest. It is read from the store even if the descriptor embeds its
+// content.
+func Read(ctx context.Context, store content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
 	}
@@ -64,20 +65,10 @@ func Open(ctx context.Context, store content.Provider, desc ocispec.Descriptor, 
 	if err != nil {
 		return nil, err
 	}
-	if ra.Size() != desc.Size {
-		err := fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
-		return nil, errors.Join(err, ra.Close())
-	}
-	return ra, nil
-}
-
-// Read reads a blob as [Open] opens it, and verifies its digest.
-func Read(ctx context.Context, store content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
-	ra, err := Open(ctx, store, desc, limit)
-	if err != nil {
-		return nil, err
-	}
 	defer ra.Close()
+	if ra.Size() != desc.Size {
+		return nil, fmt.Errorf("%s has %d bytes, not %d: %w", desc.Digest, ra.Size(), desc.Size, errdefs.ErrDataLoss)
+	}
 	data, err := io.ReadAll(content.NewReader(ra))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)

@@ -203,13 +203,20 @@ func (a *Application) CanonicalFiles(ctx context.Context) (list []files.File, er
 // may have. The digest of the layer is verified when do has returned, so the layer is never in
 // memory as a whole.
 func (a *Application) unpack(ctx context.Context, do func(tar io.Reader) error) error {
-	ra, err := engine.Open(ctx, a.source, a.Layer, maxLayer)
+	err := descriptor.Check(a.Layer)
+	if err == nil && a.Layer.Size > maxLayer {
+		err = fmt.Errorf("%s has %d bytes, more than the %d allowed", a.Layer.Digest, a.Layer.Size, maxLayer)
+	}
 	if err != nil {
 		return fmt.Errorf("read content: %w", err)
 	}
-	defer ra.Close()
+	body, err := a.source.Blob(ctx, a.Layer)
+	if err != nil {
+		return fmt.Errorf("read content: %w", err)
+	}
+	defer body.Close()
 	verifier := a.Layer.Digest.Verifier()
-	layer := io.TeeReader(content.NewReader(ra), verifier)
+	layer := io.TeeReader(body, verifier)
 	limits := files.ContentLimits()
 	// What the tar reader skips, such as headers of its own, is bounded as well.
 	tar := &io.LimitedReader{N: limits.Bytes + int64(limits.Files)*2048}

@@ -288,8 +288,8 @@ func (h *host) posted(said verdict, sent bool) {
 	}
 }
 
-// readAll reads a small blob whole. An error that comes with its last bytes, such as that of a
-// wrong digest, is returned.
+// readAll reads a blob whole. An error that comes with its last bytes, such as that of a wrong
+// digest, is returned.
 func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) ([]byte, error) {
 	var data []byte
 	err := c.retry(ctx, func() error {
@@ -298,7 +298,7 @@ func (c *Client) readAll(ctx context.Context, desc ocispec.Descriptor, open func
 			return err
 		}
 		defer body.Close()
-		buffer := bytes.NewBuffer(make([]byte, 0, desc.Size+bytes.MinRead))
+		buffer := bytes.NewBuffer(make([]byte, 0, min(desc.Size, maxBuffered)+bytes.MinRead))
 		if _, err = buffer.ReadFrom(io.LimitReader(body, desc.Size+1)); err != nil {
 			return err
 		}

@@ -338,7 +338,7 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	}, nil
 }
 
-// readBlob reads a small blob whole, with as many tries as needed.
+// readBlob reads a blob whole, with as many tries as needed.
 func (r *Repository) readBlob(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	return r.client.readAll(ctx, desc, func() (io.ReadCloser, error) { return r.Blob(ctx, desc) })
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -70,9 +69,8 @@ func (v *verifier) finish() error {
 
 func (v *verifier) Close() error { return v.body.Close() }
 
-// ReaderAt implements [content.Provider]. Bytes are fetched as they are read, in order; reading
-// backwards fetches them from the start again. A wrong blob is detected at its last byte, a
-// manifest before its first.
+// ReaderAt implements [content.Provider]. It reads the whole blob into memory; [Repository.Blob]
+// suits a large one.
 func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	if descriptor.IsManifest(desc.MediaType) {
 		_, data, err := r.Manifest(ctx, desc.Digest.String())
@@ -81,62 +79,14 @@ func (r *Repository) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (con
 		}
 		return blob.InMemory(data), nil
 	}
-	if desc.Size <= maxBuffered {
-		data, err := r.readBlob(ctx, desc)
-		if errdefs.IsNotFound(err) && MayBeManifest(desc.MediaType) {
-			if _, manifest, found := r.Manifest(ctx, desc.Digest.String()); found == nil {
-				return blob.InMemory(manifest), nil
-			}
+	data, err := r.readBlob(ctx, desc)
+	if errdefs.IsNotFound(err) && MayBeManifest(desc.MediaType) {
+		if _, manifest, found := r.Manifest(ctx, desc.Digest.String()); found == nil {
+			return blob.InMemory(manifest), nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		return blob.InMemory(data), nil
 	}
-	body, err := r.Blob(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
-	return &blobReaderAt{size: desc.Size, open: func() (io.ReadCloser, error) { return r.Blob(ctx, desc) }, body: body}, nil
-}
-
-type blobReaderAt struct {
-	size int64
-	open func() (io.ReadCloser, error)
-
-	mu     sync.Mutex
-	body   io.ReadCloser
-	offset int64
-}
-
-func (b *blobReaderAt) Size() int64 { return b.size }
-
-func (b *blobReaderAt) ReadAt(p []byte, off int64) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if off < b.offset {
-		b.body.Close()
-		body, err := b.open()
-		if err != nil {
-			return 0, err
-		}
-		b.body, b.offset = body, 0
-	}
-	skipped, err := io.CopyN(io.Discard, b.body, off-b.offset)
-	b.offset += skipped
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.ReadFull(b.body, p)
-	b.offset += int64(n)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (b *blobReaderAt) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.body.Close()
+	return blob.InMemory(data), nil
 }
