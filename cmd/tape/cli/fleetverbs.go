@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/internal/atonce"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
@@ -25,7 +26,7 @@ type rootsCommand struct {
 }
 
 // doRoot processes the root of an application, and returns the result and a text for people.
-type doRoot func(ctx context.Context, o fleet.Outcome) (result any, text string, err error)
+type doRoot func(ctx context.Context, env app.Environment, o fleet.Outcome) (result any, text string, err error)
 
 func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
 	var (
@@ -47,7 +48,7 @@ func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.eachRoot(cmd.Context(), report, do)
+			return a.eachRoot(cmd.Context(), o.Environment, report, do)
 		},
 	}
 	c.flags(cmd)
@@ -58,7 +59,7 @@ func (a *program) fleetRootsCommand(c rootsCommand) *cobra.Command {
 
 // eachRoot calls do for every application of a report that has a root. An application that fails
 // does not stop the others; one without a root counts as failed.
-func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot) error {
+func (a *program) eachRoot(ctx context.Context, env app.Environment, report *fleet.Report, do doRoot) error {
 	type done struct {
 		result any
 		text   string
@@ -70,7 +71,7 @@ func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot)
 			all[i].err = fmt.Errorf("it has not been packaged: it is %s", o.State)
 			return nil
 		}
-		all[i].result, all[i].text, all[i].err = do(ctx, o)
+		all[i].result, all[i].text, all[i].err = do(ctx, named(env, o.Name), o)
 		return context.Cause(ctx)
 	})
 	if err != nil {
@@ -98,6 +99,21 @@ func (a *program) eachRoot(ctx context.Context, report *fleet.Report, do doRoot)
 	return a.total(b)
 }
 
+// named returns an environment whose events name an application.
+func named(env app.Environment, application string) app.Environment {
+	events := env.Events
+	env.Events = func(e engine.Event) {
+		if e.Node != "" {
+			e.Node += " " + application
+		}
+		if e.Level != "" {
+			e.Message = application + ": " + e.Message
+		}
+		events(e)
+	}
+	return env
+}
+
 func (a *program) fleetVerifyCommand() *cobra.Command {
 	var o app.VerifyOptions
 	return a.fleetRootsCommand(rootsCommand{
@@ -110,12 +126,12 @@ func (a *program) fleetVerifyCommand() *cobra.Command {
 			identityFlags(cmd.Flags(), &o.Identity, "", "who must have signed the applications")
 			cmd.Flags().BoolVar(&o.Deep, "deep", false, "read every blob instead of only checking that it exists")
 		},
-		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
+		ready: func(context.Context, app.Environment) (doRoot, error) {
 			if err := checkWho(o.Key, o.Identity, o.Trust); err != nil {
 				return nil, err
 			}
 			o.Keys = &app.Verifiers{}
-			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+			return func(ctx context.Context, env app.Environment, of fleet.Outcome) (any, string, error) {
 				one := o
 				one.Environment, one.Ref = env, of.Root
 				result, err := app.Verify(ctx, one)
@@ -145,9 +161,9 @@ func (a *program) fleetSignCommand() *cobra.Command {
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&key, "key", "", "private key: `FILE`, env://NAME, - for stdin, or NAME://REF of a KMS")
 		},
-		ready: func(ctx context.Context, env app.Environment) (doRoot, error) {
+		ready: func(ctx context.Context, _ app.Environment) (doRoot, error) {
 			signer, err := a.signer(ctx, key)
-			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+			return func(ctx context.Context, env app.Environment, of fleet.Outcome) (any, string, error) {
 				result, err := app.Sign(ctx, app.SignOptions{Environment: env, Ref: of.Root, Signer: signer})
 				if err != nil {
 					return nil, "", err
@@ -190,11 +206,11 @@ func (a *program) fleetMoveCommand(verb, short, example string, move moveRoot) *
 			cmd.Flags().StringVar(&to, "to", "", "`REPOSITORY` for each; ${name} and ${path} are replaced by those of the application")
 			cmd.Flags().StringVar(&trust, "trust", "", trustHelp)
 		},
-		ready: func(_ context.Context, env app.Environment) (doRoot, error) {
+		ready: func(context.Context, app.Environment) (doRoot, error) {
 			if err := checkTarget(to); err != nil {
 				return nil, err
 			}
-			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+			return func(ctx context.Context, env app.Environment, of fleet.Outcome) (any, string, error) {
 				at, err := target(to, of)
 				if err != nil {
 					return nil, "", err
@@ -250,11 +266,11 @@ func (a *program) fleetPromoteCommand() *cobra.Command {
 				return nil, err
 			}
 			var err error
-			o.Environment, o.Keys = env, &app.Verifiers{}
+			o.Keys = &app.Verifiers{}
 			o.Signer, err = a.signWith(ctx, env, sign)
-			return func(ctx context.Context, of fleet.Outcome) (any, string, error) {
+			return func(ctx context.Context, env app.Environment, of fleet.Outcome) (any, string, error) {
 				one := o
-				one.Source = of.Root
+				one.Environment, one.Source = env, of.Root
 				var err error
 				if one.Target, err = target(to, of); err != nil {
 					return nil, "", err
