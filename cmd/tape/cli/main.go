@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -370,15 +369,6 @@ func (a *program) begin(cmd *cobra.Command) error {
 // formats is the annotation that lists the additional output formats of a command, separated by
 // spaces.
 const formats = "formats"
-
-// log returns a logger that writes to stderr without garbling the progress.
-func (a *program) log() (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(a.flags.logLevel)); err != nil {
-		return nil, usagef("unknown log level %q: want debug, info, warn or error", a.flags.logLevel)
-	}
-	return slog.New(slog.NewTextHandler(a.progress, &slog.HandlerOptions{Level: level})), nil
-}
 
 // usagef returns an error that reports a mistake on the command line.
 func usagef(format string, args ...any) error {

@@ -117,7 +117,13 @@ func (c *Cache) Get(ctx context.Context, key digest.Digest) (map[string][]byte, 
 		return nil, cause
 	}
 	if c.reads.ended(failed, took) && err == nil {
-		c.warn(ctx, "the cache is slow, and is no longer read", c.repo.Name(), fmt.Errorf("it took %s", took))
+		c.warn(ctx, "the cache is slow, and is no longer read", fmt.Errorf("%s took %s", c.Name(key), took))
+	}
+	switch {
+	case failed != nil:
+		c.warn(ctx, "the cache cannot be read", failed)
+	case err != nil && !errors.Is(err, errAbsent) && !errors.Is(err, errExpired):
+		c.warn(ctx, "ignoring an entry of the cache, and computing its result again", fmt.Errorf("%s: %w", c.Name(key), err))
 	}
 	if err != nil {
 		return nil, c.miss(ctx, key, err)
@@ -161,19 +167,13 @@ var (
 
 // miss logs why an entry is not used, and returns that reason as an error.
 func (c *Cache) miss(ctx context.Context, key digest.Digest, reason error) error {
-	name := c.Name(key)
-	c.o.Log.DebugContext(ctx, "no entry to use", "entry", name, "reason", reason)
-	if !errors.Is(reason, errAbsent) && !errors.Is(reason, errExpired) {
-		c.warn(ctx, "ignoring an entry of the cache, and computing its result again", name, reason)
-	}
-	return fmt.Errorf("cache entry %s: %w: %w", name, reason, errdefs.ErrNotFound)
+	c.o.Log.DebugContext(ctx, "no entry to use", "entry", c.Name(key), "reason", reason)
+	return fmt.Errorf("cache entry %s: %w: %w", c.Name(key), reason, errdefs.ErrNotFound)
 }
 
 // warn logs the only warning of a run: more would repeat the same failure.
-func (c *Cache) warn(ctx context.Context, message, entry string, reason error) {
-	c.warned.Do(func() {
-		c.o.Log.WarnContext(ctx, message+"; there may be more", "entry", entry, "reason", reason)
-	})
+func (c *Cache) warn(ctx context.Context, message string, reason error) {
+	c.warned.Do(func() { c.o.Log.WarnContext(ctx, message, "reason", reason) })
 }
 
 // Put puts documents under a key. An error means that the next run will not find them. It has
@@ -209,7 +209,7 @@ func (c *Cache) Put(ctx context.Context, key digest.Digest, documents map[string
 	c.o.Log.DebugContext(ctx, "entry not put", "entry", c.Name(key), "reason", err)
 	switch {
 	case !denied(err):
-		c.warn(ctx, "a result was not added to the cache", c.Name(key), err)
+		c.warn(ctx, "a result was not added to the cache", err)
 	case last:
 		c.o.Log.InfoContext(ctx, "the cache cannot be written, and is used read-only", "cache", c.repo.Name(), "reason", err)
 	}
