@@ -273,7 +273,7 @@ func TestWarnings(t *testing.T) {
 		{"unknown hook", map[string]string{
 			"Chart.yaml":       "apiVersion: v2\nname: app\nversion: 0.1.0\n",
 			"templates/a.yaml": "kind: A\n---\nkind: B\nmetadata:\n  annotations:\n    helm.sh/hook: crd-install\n",
-		}, "warning: templates/a.yaml: 1 object(s) have an unknown helm.sh/hook, and are left out, as in Helm"},
+		}, "warning: templates/a.yaml: 1 of its objects left out, as in Helm: unknown helm.sh/hook"},
 		{"subchart not whole", map[string]string{
 			"Chart.yaml":           "apiVersion: v2\nname: app\nversion: 0.1.0\n",
 			"templates/a.yaml":     "kind: A\n",

@@ -72,7 +72,7 @@ func (r *renderer) place(pieces []piece, crds []string) {
 		pieces[i].text = p.apply(edits)
 	}
 	if r.opts.Namespace == "" && written > 0 {
-		r.note("", "no namespace is given, but the chart uses the release's: %d object(s) without a namespace get %q too; option namespace sets another", written, r.namespace())
+		r.note("", "no namespace is given, but the chart uses the release's: its objects without one (%d) get %q too; option namespace sets another", written, r.namespace())
 	}
 }
 

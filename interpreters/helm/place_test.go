@@ -100,7 +100,7 @@ func TestNamespace(t *testing.T) {
 			"no namespace given, the release's named elsewhere", `{}`,
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: b\nsubjects:\n- namespace: {{ .Release.Namespace }}\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\n",
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: b\nsubjects:\n- namespace: default\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  namespace: default\n",
-			`info: : no namespace is given, but the chart uses the release's: 1 object(s) without a namespace get "default" too; option namespace sets another`,
+			`info: : no namespace is given, but the chart uses the release's: its objects without one (1) get "default" too; option namespace sets another`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

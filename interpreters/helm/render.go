@@ -159,7 +159,7 @@ func (r *renderer) warnUnknownHooks(rendered map[string]string, hooks []*release
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		if n := missing[name]; n > 0 {
-			r.warn(r.where(name), "%d object(s) have an unknown helm.sh/hook, and are left out, as in Helm", n)
+			r.warn(r.where(name), "%d of its objects left out, as in Helm: unknown helm.sh/hook", n)
 		}
 	}
 }

@@ -53,6 +53,7 @@ import (
 	"github.com/docker/go-units"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/taped-dev/tape/internal/size"
 	"github.com/taped-dev/tape/internal/temporary"
 )
 
@@ -100,9 +101,9 @@ const (
 // MemoryVariable is the environment variable that sets [Limits.Memory].
 const MemoryVariable = "TAPE_INTERPRETER_MEMORY"
 
-// ReadMemory parses a memory limit in bytes or with a unit: 8GiB, 512MiB.
+// ReadMemory parses a memory limit in bytes or with a unit: 8GiB, 500MB.
 func ReadMemory(text string) (int64, error) {
-	n, err := units.RAMInBytes(text)
+	n, err := size.Parse(text)
 	if err != nil || n < leastMemory {
 		return 0, fmt.Errorf("$%s is %q: want a size of at least %s, such as 8GiB", MemoryVariable, text, units.BytesSize(leastMemory))
 	}

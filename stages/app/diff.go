@@ -302,7 +302,7 @@ func (s *side) read(ctx context.Context, wanted map[ObjectKey][]byte, other func
 			other(key, v)
 			return err
 		}
-		if values -= count(object); values < 0 {
+		if values -= valuesIn(object); values < 0 {
 			return fmt.Errorf("the objects that differ have more than %d values up to here, counting each use of an alias", maxValues)
 		}
 		data := limited{room: text}

@@ -149,14 +149,14 @@ func (o *objects) key(n *manifests.Node) ObjectKey {
 	return key
 }
 
-// count returns the number of values in a node, including the node.
-func count(n *manifests.Node) int {
+// valuesIn returns the number of values in a node, including the node.
+func valuesIn(n *manifests.Node) int {
 	total := 1
 	for i := range n.Fields {
-		total += count(&n.Fields[i].Value)
+		total += valuesIn(&n.Fields[i].Value)
 	}
 	for i := range n.Items {
-		total += count(&n.Items[i])
+		total += valuesIn(&n.Items[i])
 	}
 	return total
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/layout"
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/internal/atonce"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 )
@@ -159,7 +160,7 @@ func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opene
 		return err
 	}
 	if len(later) > 0 {
-		warning = fmt.Sprintf("cosign attached %d manifests by tag after packaging, such as %s; they are not in the archive, but a copy includes them", len(later), later[0].Tag)
+		warning = fmt.Sprintf("cosign attached %s by tag after packaging, such as %s; the archive does not include this, but a copy does", count.Of(len(later), "manifest"), later[0].Tag)
 	}
 	if warning != "" {
 		o.say(engine.Warning, warning)

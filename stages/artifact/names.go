@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -276,7 +277,7 @@ func changes(f vcs.Facts) string {
 		case 1:
 			out = append(out, paths[is][0]+" "+is)
 		default:
-			out = append(out, fmt.Sprintf("%s %s (%d files)", paths[is][0], is, n))
+			out = append(out, fmt.Sprintf("%s %s (%s)", paths[is][0], is, count.Of(n, "file")))
 		}
 	}
 	if len(out) == 0 && f.Modified == vcs.Yes {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -167,8 +168,8 @@ func tooLarge(size int, list []images.Image) error {
 	})
 	var names []string
 	for _, s := range shares[:min(3, len(shares))] {
-		names = append(names, fmt.Sprintf("%s (%d related manifests)", s.name, s.related))
+		names = append(names, fmt.Sprintf("%s (%s)", s.name, count.Of(s.related, "related manifest")))
 	}
-	return advice.Add(fmt.Errorf("the root index of %d images would have %.1f MiB, and registries accept 4: most is of %s",
-		len(list), float64(size)/(1<<20), strings.Join(names, ", ")), advice.PackageRelated)
+	return advice.Add(fmt.Errorf("the root index of %s would have %.1f MiB, and registries accept 4: most is of %s",
+		count.Of(len(list), "image"), float64(size)/(1<<20), strings.Join(names, ", ")), advice.PackageRelated)
 }

@@ -4,7 +4,6 @@ package artifact
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/descriptor"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -88,7 +88,7 @@ func whatIndexIs(artifactType string, children []ocispec.Descriptor, annotations
 		}
 	}
 	if len(names) == 0 {
-		return fmt.Sprintf("an index of %d manifests", len(children))
+		return "an index of " + count.Of(len(children), "manifest")
 	}
 	slices.Sort(names)
 	return "an image for " + strings.Join(slices.Compact(names), ", ")

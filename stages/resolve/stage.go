@@ -62,6 +62,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/transfer"
 	"github.com/taped-dev/tape/engine/pipeline"
 	"github.com/taped-dev/tape/internal/atonce"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/images"
 )
 
@@ -174,7 +175,7 @@ func (s *Stage) Run(ctx context.Context, t *engine.Task) (engine.Outputs, error)
 	case 1:
 		return nil, failures[0]
 	default:
-		return nil, fmt.Errorf("%d of %d images:\n%w", len(failures), len(references), errors.Join(failures...))
+		return nil, fmt.Errorf("%d of %s:\n%w", len(failures), count.Of(len(references), "image"), errors.Join(failures...))
 	}
 	desc, err := engine.PutJSON(ctx, t.Store, images.MediaTypeList, list)
 	return engine.Outputs{"images": desc}, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/advice"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/internal/regular"
 )
 
@@ -89,10 +90,10 @@ func builds(kustomization string) bool {
 
 // several describes a folder that contains several sources and is not itself a source.
 func several(found []inner) string {
-	count := map[string]int{}
+	number := map[string]int{}
 	var kinds, named []string
 	for _, in := range found {
-		if count[in.what]++; count[in.what] == 1 {
+		if number[in.what]++; number[in.what] == 1 {
 			kinds = append(kinds, in.what)
 		}
 		if len(named) < maxNamed {
@@ -101,11 +102,7 @@ func several(found []inner) string {
 	}
 	slices.Sort(kinds)
 	for i, what := range kinds {
-		s := "s"
-		if count[what] == 1 {
-			s = ""
-		}
-		kinds[i] = fmt.Sprintf("%d %s%s", count[what], what, s)
+		kinds[i] = count.Of(number[what], what)
 	}
 	if more := len(found) - len(named); more > 0 {
 		named = append(named, fmt.Sprintf("and %d more", more))

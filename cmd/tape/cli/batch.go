@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/internal/regular"
 )
 
@@ -64,7 +65,7 @@ type batch struct {
 		Failed int `json:"failed"`
 	} `json:"totals"`
 
-	items  string // what the lines are: lines of a list, or applications of a report
+	item   string // what a line is: a line of a list, or an application of a report
 	status int    // the status of a refusal, if nothing else failed
 }
 
@@ -87,7 +88,7 @@ func each[T any](ctx context.Context, a *program, file string, least, most int, 
 	if err != nil {
 		return err
 	}
-	b := newBatch("lines")
+	b := newBatch("line")
 	for _, l := range list {
 		result, err := do(ctx, l.words)
 		if cause := context.Cause(ctx); cause != nil {
@@ -110,8 +111,8 @@ func each[T any](ctx context.Context, a *program, file string, least, most int, 
 	return a.total(b)
 }
 
-func newBatch(items string) *batch {
-	return &batch{Results: []any{}, Failures: []batchFailure{}, items: items, status: exitPolicy}
+func newBatch(item string) *batch {
+	return &batch{Results: []any{}, Failures: []batchFailure{}, item: item, status: exitPolicy}
 }
 
 // fail records and reports a line that failed.
@@ -123,7 +124,7 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 	f.Error.Message = strings.TrimSpace(hinted(err))
 	b.Failures = append(b.Failures, f)
 	where := f.Item
-	if b.items == "lines" {
+	if b.item == "line" {
 		where = fmt.Sprintf("line %d", l.number)
 	}
 	fmt.Fprintf(w, "tape: %s: %s\n", where, f.Error.Message)
@@ -137,7 +138,7 @@ func (a *program) total(b *batch) error {
 		p.f("total     %d of %d done, %d failed\n", b.Totals.Done, b.Totals.Lines, b.Totals.Failed)
 	})
 	if err == nil && b.Totals.Failed > 0 {
-		err = &statusError{code: b.status, err: fmt.Errorf("%d of %d %s failed", b.Totals.Failed, b.Totals.Lines, b.items)}
+		err = &statusError{code: b.status, err: fmt.Errorf("%d of %s failed", b.Totals.Failed, count.Of(b.Totals.Lines, b.item))}
 	}
 	return err
 }

@@ -6,12 +6,13 @@ import (
 	"context"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine/cache/remote"
 	"github.com/taped-dev/tape/engine/content/store"
+	"github.com/taped-dev/tape/internal/count"
+	"github.com/taped-dev/tape/internal/size"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -168,12 +169,12 @@ repository, entries that have expired or cannot be used.`,
 				if dryRun {
 					did = "would remove"
 				}
-				p.f("%s %d entries with %s, and left %d\n", did, len(pruned.Removed), show.Bytes(pruned.Bytes), pruned.Left)
+				p.f("%s %s with %s, and left %d\n", did, count.Of(len(pruned.Removed), "entry"), show.Bytes(pruned.Bytes), pruned.Left)
 			})(cache.Prune(cmd.Context(), of))
 		},
 	}
 	cmd.Flags().DurationVar(&o.MaxAge, "older", 30*24*time.Hour, "remove entries that were not used for this long; in a repository, entries that were added this long ago (default: only unusable ones)")
-	cmd.Flags().StringVar(&limit, "max-size", "", "keep at most this much, such as 500MiB; the least recently used entries are removed first")
+	cmd.Flags().StringVar(&limit, "max-size", "", "keep at most this much, such as 500MB or 1GiB; the least recently used entries are removed first")
 	cmd.Flags().BoolVar(&o.All, "all", false, "remove everything")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with a repository: list what would be removed, and remove nothing")
 	flags.registerTrust(cmd)
@@ -186,19 +187,19 @@ func (a *program) cachePrune(ctx context.Context, o store.PruneOptions) error {
 		return err
 	}
 	return printed(a, func(p *printer, pruned store.Pruned) {
-		p.f("removed %d results, %d blobs and %d unfinished writes: %s\n",
-			pruned.Results, pruned.Blobs, pruned.Ingests, show.Bytes(pruned.Bytes))
+		p.f("removed %s, %s and %s: %s\n", count.Of(pruned.Results, "result"), count.Of(pruned.Blobs, "blob"),
+			count.Of(pruned.Ingests, "unfinished write"), show.Bytes(pruned.Bytes))
 	})(store.Prune(ctx, dir, o))
 }
 
-// parseSize parses 500MiB, 1GiB, 1000 (bytes); "" is 0.
+// parseSize parses the value of a flag: 500MB, 1GiB, 1000 (bytes); "" is 0.
 func parseSize(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	n, err := units.RAMInBytes(s)
-	if err != nil || n < 0 { // ParseInt fails for more than an int64 can hold
-		return 0, usagef("%q is not a size: want bytes, or a number with KiB, MiB, GiB or TiB", s)
+	n, err := size.Parse(s)
+	if err != nil {
+		return 0, usagef("%q is not a size: want bytes, a number with MB, GB or TB (powers of 1000), or with MiB, GiB or TiB (of 1024)", s)
 	}
 	return n, nil
 }

@@ -82,7 +82,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	b := newBatch("lines")
+	b := newBatch("line")
 	for _, r := range results {
 		if a.flags.output == "text" {
 			if err := a.text(func(p *printer) { copyText(p, "copied", r) }); err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/report"
-	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 	"github.com/taped-dev/tape/stages/artifact"
@@ -127,7 +127,7 @@ func (a *program) fleetInitCommand() *cobra.Command {
 				o.Dir = args[0]
 			}
 			return printed(a, func(p *printer, result *fleet.InitResult) {
-				p.f("%swrote      %s: %s; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, show.Count(result.Applications, "application"))
+				p.f("%swrote      %s: %s; see what 'tape fleet plan' makes of it\n", result.Fleet, result.File, count.Of(result.Applications, "application"))
 			})(fleet.Init(ctx, o))
 		}),
 	}
@@ -386,7 +386,7 @@ func (a *program) reported(r *fleet.Report, whole bool) error {
 		})
 	}
 	if err == nil && r.Totals.Failed > 0 {
-		err = &statusError{code: exitFailed, err: fmt.Errorf("%d of %d applications failed", r.Totals.Failed, r.Totals.Applications)}
+		err = &statusError{code: exitFailed, err: fmt.Errorf("%d of %s failed", r.Totals.Failed, count.Of(r.Totals.Applications, "application"))}
 	}
 	return err
 }
@@ -431,7 +431,7 @@ func (f *fleetProgress) tell(p fleet.Progress) {
 	if passed := now.Sub(p.Began).Seconds(); p.Done > 0 && p.Done < p.Of && now.Sub(f.printed) > rateInterval {
 		f.printed = now
 		left := time.Duration(passed / float64(p.Done) * float64(p.Of-p.Done) * float64(time.Second)).Round(time.Second)
-		e.Message = fmt.Sprintf("%d of %d %s, %.3g a second, %s left", p.Done, p.Of, unit, float64(p.Done)/passed, left)
+		e.Message = fmt.Sprintf("%d of %s, %.3g a second, %s left", p.Done, count.Of(p.Of, strings.TrimSuffix(unit, "s")), float64(p.Done)/passed, left)
 		if p.Doing == fleet.DoPackage {
 			e.Message += fmt.Sprintf("; %d running, %d failed", p.Running, p.Failed)
 		}

@@ -77,7 +77,7 @@ func (a *program) eachRoot(ctx context.Context, env app.Environment, report *fle
 	if err != nil {
 		return err
 	}
-	b := newBatch("applications")
+	b := newBatch("application")
 	a.settle()
 	widest := 0
 	for _, o := range report.Applications {

@@ -14,6 +14,7 @@ import (
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
 	"github.com/taped-dev/tape/engine/content/transfer"
+	"github.com/taped-dev/tape/internal/count"
 )
 
 // print ends the live view and writes a result to stdout: v as JSON or YAML, or what text prints.
@@ -103,7 +104,7 @@ func (p *printer) lay(layout string, v any) {
 
 // moved returns the end of a line that tells how much was moved, and how much was not necessary.
 func moved(m transfer.Moved) string {
-	text := fmt.Sprintf(" %s, %s", show.Count(m.Blobs, "blob"), show.Bytes(m.Bytes))
+	text := fmt.Sprintf(" %s, %s", count.Of(m.Blobs, "blob"), show.Bytes(m.Bytes))
 	if m.Mounted+m.Existing > 0 {
 		text += fmt.Sprintf(" (%d mounted, %d already there)", m.Mounted, m.Existing)
 	}
@@ -112,7 +113,7 @@ func moved(m transfer.Moved) string {
 
 // width returns the number of columns of the terminal, or 0 if results are not printed to one.
 func (a *program) width() int {
-	width, _, _ := size(a.Out)
+	width, _, _ := screen(a.Out)
 	return width
 }
 

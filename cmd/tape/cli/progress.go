@@ -20,6 +20,7 @@ import (
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
 	"github.com/taped-dev/tape/engine"
+	"github.com/taped-dev/tape/internal/count"
 )
 
 // progress shows events. Its Write is for log lines and warnings, which must not garble a live
@@ -70,8 +71,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// size returns the size of a terminal in characters. known is false if it is unknown.
-func size(w io.Writer) (width, height int, known bool) {
+// screen returns the size of a terminal in characters. known is false if it is unknown.
+func screen(w io.Writer) (width, height int, known bool) {
 	f, ok := w.(*os.File)
 	if !ok {
 		return 0, 0, false
@@ -179,14 +180,15 @@ func (n *nodeState) amount(now time.Time) string {
 		return ""
 	}
 	if n.unit != "bytes" {
-		unit, counted := n.unit, max(n.current, n.total)
-		if counted == 1 {
-			unit = strings.TrimSuffix(unit, "s")
+		all := max(n.current, n.total)
+		text := fmt.Sprint(all)
+		if n.unit != "" {
+			text = count.Of(all, strings.TrimSuffix(n.unit, "s"))
 		}
-		if n.current < n.total {
-			return strings.TrimSpace(fmt.Sprintf("%d of %d %s", n.current, n.total, unit))
+		if n.current < all {
+			text = fmt.Sprintf("%d of %s", n.current, text)
 		}
-		return strings.TrimSpace(fmt.Sprintf("%d %s", n.current, unit))
+		return text
 	}
 	if n.current == 0 && !n.ended.IsZero() { // everything existed, or the registry copied it itself
 		return ""
@@ -286,7 +288,7 @@ const (
 
 func newTTY(w io.Writer, color bool) *tty {
 	rows := mostRunning
-	if _, height, known := size(w); known { // one line is for the cursor
+	if _, height, known := screen(w); known { // one line is for the cursor
 		rows = max(min(height-1, mostRunning), 1)
 	}
 	return &tty{
@@ -296,7 +298,7 @@ func newTTY(w io.Writer, color bool) *tty {
 		color: color,
 		rows:  rows,
 		width: func() int {
-			width, _, _ := size(w)
+			width, _, _ := screen(w)
 			return width
 		},
 	}

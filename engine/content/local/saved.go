@@ -31,6 +31,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/descriptor"
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/layout"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/internal/temporary"
 )
 
@@ -142,7 +143,7 @@ func remake(ctx context.Context, in content.Store, desc ocispec.Descriptor) (oci
 		return ocispec.Descriptor{}, fmt.Errorf("read config %s: %w", m.Config.Digest, err)
 	}
 	if len(diffIDs) != len(m.Layers) {
-		return ocispec.Descriptor{}, fmt.Errorf("image has %d layers, but %d in its config: %w", len(m.Layers), len(diffIDs), errdefs.ErrDataLoss)
+		return ocispec.Descriptor{}, fmt.Errorf("image has %s, but %d in its config: %w", count.Of(len(m.Layers), "layer"), len(diffIDs), errdefs.ErrDataLoss)
 	}
 	layers := make([]ocispec.Descriptor, len(m.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -298,7 +299,7 @@ func pick(index ocispec.Index, named reference.Named) (ocispec.Descriptor, error
 	case len(index.Manifests) == 0:
 		return ocispec.Descriptor{}, fmt.Errorf("it has no image: %w", errdefs.ErrNotFound)
 	case len(all) == 0:
-		return ocispec.Descriptor{}, fmt.Errorf("it has %d manifests without names: %w", len(index.Manifests), errdefs.ErrNotFound)
+		return ocispec.Descriptor{}, fmt.Errorf("it has %s without names: %w", count.Of(len(index.Manifests), "manifest"), errdefs.ErrNotFound)
 	}
 	return ocispec.Descriptor{}, fmt.Errorf("it has no %s, only %s: %w", reference.FamiliarString(named), list(all), errdefs.ErrNotFound)
 }

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/internal/sequence"
 	"github.com/taped-dev/tape/stages/app"
 )
@@ -76,7 +77,7 @@ func DiffMarkdown(w io.Writer, d *app.DiffResult, of Sides) error {
 		b.add(head + body.String() + tail)
 	}
 	if left > 0 {
-		b.WriteString(fmt.Sprintf("\n%s not shown: the comment would be too long.\n", show.Count(left, "section")))
+		b.WriteString(fmt.Sprintf("\n%s not shown: the comment would be too long.\n", count.Of(left, "section")))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -110,7 +111,7 @@ func Summary(d *app.DiffResult) string {
 		{len(d.Images.Added), "image", "added"}, {len(d.Images.Changed), "image", "changed"}, {len(d.Images.Removed), "image", "removed"},
 	} {
 		if c.n > 0 {
-			parts = append(parts, show.Count(c.n, c.what)+" "+c.how)
+			parts = append(parts, count.Of(c.n, c.what)+" "+c.how)
 		}
 	}
 	if len(parts) == 0 {
@@ -248,7 +249,7 @@ func (n names) sharedChanges(changed []app.ObjectChange) (lines []diffLine, keys
 		if len(s.objects) < s.least {
 			continue
 		}
-		note := fmt.Sprintf("in %d objects", len(s.objects))
+		note := "in " + count.Of(len(s.objects), "object")
 		if len(s.objects) <= fewObjects {
 			note = "in " + strings.Join(s.objects, ", ")
 		}
@@ -278,7 +279,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		if len(list) == 0 {
 			return
 		}
-		s := diffSection{Title: show.Count(len(list), "object") + " " + title}
+		s := diffSection{Title: count.Of(len(list), "object") + " " + title}
 		for _, key := range list {
 			s.Lines = append(s.Lines, diffLine{Name: objectName(key)})
 		}
@@ -312,7 +313,7 @@ func diffSections(d *app.DiffResult) []diffSection {
 		switch {
 		case o.Kind != definition:
 			lines := n.lines(own.Fields)
-			changed = append(changed, diffSection{Objects: []app.ObjectKey{key}, Title: show.Count(len(lines), "field"), Lines: lines})
+			changed = append(changed, diffSection{Objects: []app.ObjectKey{key}, Title: count.Of(len(lines), "field"), Lines: lines})
 		case !slices.ContainsFunc(own.Fields, func(f app.FieldChange) bool { return !isDescription(f) }):
 			described.Lines = append(described.Lines, diffLine{Name: key.Name})
 		default:
@@ -324,16 +325,16 @@ func diffSections(d *app.DiffResult) []diffSection {
 		if others == 1 {
 			have = " has"
 		}
-		out[shared].Title += "; " + show.Count(others, "object") + have + " no other change"
+		out[shared].Title += "; " + count.Of(others, "object") + have + " no other change"
 	}
 	out = append(out, joined(changed)...)
 	out = append(out, joined(definitions)...)
 	if len(described.Lines) > 0 {
-		described.Title = show.Count(len(described.Lines), definition) + " of which only descriptions changed"
+		described.Title = count.Of(len(described.Lines), definition) + " of which only descriptions changed"
 		out = append(out, described)
 	}
 	if n := len(d.Generated); n > 0 {
-		s := diffSection{Title: show.Count(n, "object") + " with values that each rendering generates anew, which do not count"}
+		s := diffSection{Title: count.Of(n, "object") + " with values that each rendering generates anew, which do not count"}
 		for _, o := range d.Generated {
 			for _, f := range o.Fields {
 				s.Lines = append(s.Lines, diffLine{Name: objectName(o.ObjectKey) + " " + f.Path})
@@ -371,7 +372,7 @@ func joined(sections []diffSection) []diffSection {
 		return s.Objects[0].Group + "\x00" + s.Objects[0].Kind + fmt.Sprint(s.Lines)
 	}, func(into *diffSection, s diffSection) { into.Objects = append(into.Objects, s.Objects...) })
 	for i, s := range out {
-		title := show.Count(len(s.Objects), s.Objects[0].Kind)
+		title := count.Of(len(s.Objects), s.Objects[0].Kind)
 		if len(s.Objects) <= fewObjects {
 			var names []string
 			for _, key := range s.Objects {
@@ -539,10 +540,10 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 		s.Lines = append(s.Lines, l.diffLine)
 	}
 	if more > 0 {
-		s.Lines = append(s.Lines, diffLine{Name: "schema", Note: fmt.Sprintf("differs in %s more", show.Count(more, "field"))})
+		s.Lines = append(s.Lines, diffLine{Name: "schema", Note: fmt.Sprintf("differs in %s more", count.Of(more, "field"))})
 	}
 	if texts > 0 {
-		s.Lines = append(s.Lines, diffLine{Name: "description", Note: fmt.Sprintf("of %s changed", show.Count(texts, "field"))})
+		s.Lines = append(s.Lines, diffLine{Name: "description", Note: fmt.Sprintf("of %s changed", count.Of(texts, "field"))})
 	}
 	return s
 }
@@ -725,7 +726,7 @@ func (n names) fieldLine(path string, from, to json.RawMessage) diffLine {
 		words := !strings.ContainsAny(was[0]+is[0], " ()[]{}\"") // else they are an expression, or prose
 		if was, is := strings.Split(was[0], ","), strings.Split(is[0], ","); words && len(was) > 4 && len(is) > 4 {
 			rows := slices.DeleteFunc(lineDiff(was, is), func(row string) bool { return row[0] == ' ' })
-			return diffLine{Name: path, Note: "in the list of " + show.Count(len(is), "value"), Rows: cut(rows)}
+			return diffLine{Name: path, Note: "in the list of " + count.Of(len(is), "value"), Rows: cut(rows)}
 		}
 	}
 	if len(was)+len(is) > 2 && len(was) > 0 && len(is) > 0 {
@@ -796,7 +797,7 @@ func lineDiff(a, b []string) []string {
 	x, y := a[start:n], b[start:m]
 	var rows []string
 	if (len(x)+1)*(len(y)+1) > maxCells {
-		rows = append(rows, fmt.Sprintf(" %d lines became %d", len(x), len(y)))
+		rows = append(rows, fmt.Sprintf(" %s became %d", count.Of(len(x), "line"), len(y)))
 		return rows
 	}
 	if start > 0 {

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
@@ -47,9 +48,9 @@ func Text(w io.Writer, r *fleet.Report, whole bool) error {
 		}
 	}
 	t := r.Totals
-	fmt.Fprintf(&b, "total      %s: %s\n", show.Count(t.Applications, "application"), counts(t))
+	fmt.Fprintf(&b, "total      %s: %s\n", count.Of(t.Applications, "application"), counts(t))
 	if t.Moved.Blobs+t.Moved.Mounted+t.Moved.Existing > 0 {
-		fmt.Fprintf(&b, "moved      %s, %s (%d mounted, %d already there)\n", show.Count(t.Moved.Blobs, "blob"), show.Bytes(t.Moved.Bytes), t.Moved.Mounted, t.Moved.Existing)
+		fmt.Fprintf(&b, "moved      %s, %s (%d mounted, %d already there)\n", count.Of(t.Moved.Blobs, "blob"), show.Bytes(t.Moved.Bytes), t.Moved.Mounted, t.Moved.Existing)
 	}
 	fmt.Fprintf(&b, "plan       %s\n", r.Plan)
 	_, err := io.WriteString(w, b.String())
@@ -77,7 +78,7 @@ func counts(t fleet.Totals) string {
 // table of applications.
 func Markdown(w io.Writer, r *fleet.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: %s\n\n", show.Count(r.Totals.Applications, "application"), counts(r.Totals))
+	fmt.Fprintf(&b, "### %s: %s\n\n", count.Of(r.Totals.Applications, "application"), counts(r.Totals))
 	for _, o := range r.Applications {
 		if o.Error != nil {
 			fmt.Fprintf(&b, "- **%s** failed: %s\n", cell(o.Name), cell(o.Error.Message))
@@ -197,7 +198,7 @@ func Page(w io.Writer, r *fleet.Report) error {
 			x += n
 		}
 	}
-	t, err := template.New("page").Funcs(template.FuncMap{"bytes": show.Bytes, "order": rank}).Parse(pageTemplate)
+	t, err := template.New("page").Funcs(template.FuncMap{"bytes": show.Bytes, "count": count.Of[int], "order": rank}).Parse(pageTemplate)
 	if err != nil {
 		return fmt.Errorf("write page: %w", err)
 	}
@@ -232,12 +233,12 @@ func PlanMarkdown(w io.Writer, plan *fleet.Plan, dgst digest.Digest) error {
 
 // PlanCounts counts the applications of a plan.
 func PlanCounts(plan *fleet.Plan) string {
-	count := map[fleet.State]int{}
+	states := map[fleet.State]int{}
 	for _, a := range plan.Applications {
-		count[a.State]++
+		states[a.State]++
 	}
-	return fmt.Sprintf("%s: %d to package, %d unchanged, %d skipped; %s", show.Count(len(plan.Applications), "application"),
-		count[fleet.ToPackage], count[fleet.Unchanged], count[fleet.Skipped], show.Count(len(plan.Images), "image"))
+	return fmt.Sprintf("%s: %d to package, %d unchanged, %d skipped; %s", count.Of(len(plan.Applications), "application"),
+		states[fleet.ToPackage], states[fleet.Unchanged], states[fleet.Skipped], count.Of(len(plan.Images), "image"))
 }
 
 // perShard is the number of applications of a shard, unless the number of shards is given.

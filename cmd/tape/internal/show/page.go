@@ -22,6 +22,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/taped-dev/tape/engine/content/imageref"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/credentials"
 	"github.com/taped-dev/tape/stages/images"
@@ -154,7 +155,7 @@ func WritePage(w io.Writer, v *artifact.View) error {
 	}
 	p.Picture = newPicture(p)
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"bytes": Bytes, "short": short, "count": Count, "statement": statementTitle, "options": sourceOptions,
+		"bytes": Bytes, "short": short, "count": count.Of[int], "statement": statementTitle, "options": sourceOptions,
 		"anchor": func(d digest.Digest) string { return "i-" + d.Encoded() },
 		"brief":  func(s string) string { return s[:min(len(s), 12)] },
 	}).Parse(pageTemplate)

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/artifact"
 	"github.com/taped-dev/tape/stages/images"
 	"github.com/taped-dev/tape/stages/vcs"
@@ -43,7 +44,7 @@ func WriteText(w io.Writer, v *artifact.View, width int) error {
 	tree := branch{v.Root.Ref, []branch{
 		{"sources", branches(v.Sources, sourceBranch)},
 		{environments, nil},
-		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, Count(len(v.Content.Files), "file"), Bytes(v.Content.Size)), branches(v.Content.Files, fileBranch)},
+		{fmt.Sprintf("content %s (%s, %s packed)", v.Content.Ref, count.Of(len(v.Content.Files), "file"), Bytes(v.Content.Size)), branches(v.Content.Files, fileBranch)},
 		{fmt.Sprintf("images (%d)", len(v.Images)), branches(v.Images, imageBranch)},
 		{fmt.Sprintf("statements (%d)", len(v.Statements)), branches(v.Statements, statementBranch)},
 		{fmt.Sprintf("signatures (%d, not verified here)", len(v.Signatures)), branches(v.Signatures, signature)},
@@ -188,7 +189,7 @@ func relatedBranch(r images.Related) branch {
 }
 
 func statementBranch(s artifact.ViewStatement) branch {
-	text, of := s.PredicateType, Count(len(s.Subjects), "subject")
+	text, of := s.PredicateType, count.Of(len(s.Subjects), "subject")
 	var t artifact.Transform
 	if s.PredicateType == artifact.PredicateTransform && json.Unmarshal(s.Predicate, &t) == nil {
 		text += " (" + t.Kind + ")"
@@ -252,13 +253,6 @@ func summaryBranch(s artifact.ViewSummary, root digest.Digest) branch {
 		policy += " sha256:" + sum
 	}
 	return branch{text, []branch{{"with the policy " + policy, nil}, {fmt.Sprintf("by %s %s", s.Verifier.ID, s.Verifier.Version["tape"]), nil}}}
-}
-
-func Count(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // Bytes formats a number of bytes for people: 999 B, 1.5 kB, 20.1 MB.

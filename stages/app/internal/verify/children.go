@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/taped-dev/tape/engine/content/registry"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/artifact"
 )
 
@@ -40,7 +41,7 @@ func (c *chain) children(ctx context.Context) []Link {
 		}
 	}
 	if len(w.left) > 0 {
-		c.warn("%s: %d manifests of images", leftOut(w.platforms), len(w.left))
+		c.warn("%s: %s of images", leftOut(w.platforms), count.Of(len(w.left), "manifest"))
 	}
 	return links
 }
