@@ -163,7 +163,7 @@ func TestOpenRefuses(t *testing.T) {
 		"the content of one of format v1alpha1":                  artifactOf("application/vnd.docker.tape.content.v1alpha1.tar+gzip"),
 		"but a CNAB bundle":                                      indexOf("application/vnd.cnab.manifest.v1", nil),
 		"but an index of type a/b":                               indexOf("a/b", nil),
-		"but an index of 1 manifest":                            indexOf("", nil, ocispec.Descriptor{Digest: digest.FromString("x")}),
+		"but an index of 1 manifest":                             indexOf("", nil, ocispec.Descriptor{Digest: digest.FromString("x")}),
 		"schema 1": func(m *memory) ocispec.Descriptor {
 			return m.put("application/vnd.docker.distribution.manifest.v1+prettyjws", struct{}{})
 		},

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/taped-dev/tape/cmd/tape/cli"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
@@ -72,7 +73,7 @@ by its own version.`,
 			}
 			w := newWork(o, c, name)
 			w.name = fmt.Sprintf("%d@%s", os.Getpid(), host)
-			fmt.Fprintf(p.Note(), "working on %s, %d applications at once\n", name, concurrency)
+			fmt.Fprintf(p.Note(), "working on %s, %s at once\n", name, count.Of(concurrency, "application"))
 			return w.serve(ctx, c, name, concurrency, drain)
 		},
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/imageref"
 	"github.com/taped-dev/tape/engine/content/registry"
 	"github.com/taped-dev/tape/internal/atonce"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/app"
 	"github.com/taped-dev/tape/stages/vcs"
 )
@@ -246,7 +247,7 @@ func (r *Runner) run(ctx context.Context) (*Report, error) {
 		err = nil
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		err = fmt.Errorf("stopped with %d of %d applications packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, len(mine), r.digest, cause)
+		err = fmt.Errorf("stopped with %d of %s packaged, under plan %s: %w", r.progress.Done-r.progress.Failed, count.Of(len(mine), "application"), r.digest, cause)
 	}
 	return r.report(ctx, outcomes), err
 }
