@@ -37,12 +37,12 @@ build: ## build tape and its interpreters into bin/
 # a test that builds something finds it in the build cache.)
 #
 # Packages that parse, compress, match and encrypt are built without the race detector, which
-# makes them five times as slow: package sync guards all that goroutines share in them. None
+# makes them five times as slow: package sync guards everything that goroutines share in them. None
 # may use sync/atomic, not even inlined, because the detector would miss its ordering.
 UNWATCHED := compress/flate encoding/json regexp go.yaml.in/yaml/v3 golang.org/x/crypto/scrypt
 test: export GOFLAGS += -vet=off -ldflags=-s '-gcflags=all=-dwarf=false -l' -gcflags=std=-dwarf=false \
 	-gcflags=github.com/taped-dev/tape/...=-dwarf=false $(foreach p,$(UNWATCHED),'-gcflags=$(p)=-dwarf=false -l -race=false')
-# A store syncs each blob that it writes five times. On a disk the tests would wait for that more
+# A store syncs each blob that it writes five times. On a disk, the tests would wait for that for more
 # than a minute in each of two packages, so that they, and Go's builds, write to memory instead if
 # 4 GiB of it may hold files and programs, unless TMPDIR is set.
 IN_MEMORY := $(shell [ -z "$$TMPDIR" ] && [ -w /dev/shm ] && ! grep -qs ' /dev/shm .*noexec' /proc/mounts && \
@@ -52,7 +52,7 @@ test: ## run every test that needs nothing outside this repository
 	$(IN_MEMORY) $(RACE) -timeout 10m ./...
 
 .PHONY: test-examples
-test-examples: build ## build and test the examples that are modules or programs of their own
+test-examples: build ## build and test the examples that are separate modules or programs
 	@# Go may have to update their go.mod to match tape's: it updates a copy.
 	for m in interpreters/jsonnet stages/policy; do \
 		copy=$(CURDIR)/$(BIN)/$$(basename $$m); \
@@ -79,7 +79,7 @@ test-hsm: build ## sign with keys in an HSM (Debian: softhsm2 and opensc; needs 
 test-cnab: ## compare bundles with cnab-to-oci, which is built from its module
 	$(GO) test -C stages/app/internal/cnab/compat -count=1 ./...
 
-# What people deploy with, and into, and the packages that they are.
+# What people deploy with and into, and the packages to build it from.
 DEPLOYERS := stages/app/internal/deployers
 $(BIN)/deployers/etcd: package := go.etcd.io/etcd/server/v3
 $(BIN)/deployers/kube-apiserver: package := k8s.io/kubernetes/cmd/kube-apiserver
@@ -95,7 +95,7 @@ test-flux: build $(CLUSTER) $(FLUX) ## deploy applications with kubectl and Flux
 	TAPE=$(CURDIR)/$(BIN)/tape TAPE_DEPLOYERS=$(CURDIR)/$(BIN)/deployers \
 		$(GO) test -tags deployers -count=1 -timeout 10m -run 'TestKubectl|TestFlux' ./$(DEPLOYERS)
 
-# Take minutes to build, the first time; fewer without what debuggers read. The API server
+# The first build takes minutes; less without debug information. The API server
 # is asked for its version.
 $(CLUSTER) $(FLUX): $(DEPLOYERS)/programs/go.mod
 	$(GO) build -C $(DEPLOYERS)/programs -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(awk '$$1 == "k8s.io/kubernetes" { print $$2 }' $<)" -gcflags 'all=-dwarf=false' -o $(CURDIR)/$@ $(package)
@@ -105,7 +105,7 @@ test-argocd: build $(CLUSTER) $(BIN)/deployers/argocd ## deploy applications wit
 	TAPE=$(CURDIR)/$(BIN)/tape TAPE_DEPLOYERS=$(CURDIR)/$(BIN)/deployers \
 		$(GO) test -tags deployers -count=1 -timeout 10m -run TestArgoCD -v ./$(DEPLOYERS)
 
-# Built like tape, which has half of its packages.
+# Built with the flags of tape, with which it shares half of its packages.
 $(BIN)/deployers/argocd: $(BIN)/deployers/argocd-source $(DEPLOYERS)/argocd/go.mod $(DEPLOYERS)/argocd/main.go
 	$(GO) build -C $(DEPLOYERS)/argocd -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ .
 
@@ -208,7 +208,7 @@ release: ## make a release in bin/dist: make release VERSION=v0.1.0, or SNAPSHOT
 	@mkdir -p $(BIN)
 	@sed 's|\(targets:\) .*|\1 [$(subst $(space),$(comma) ,$(subst /,_,$(PLATFORMS)))]|' .goreleaser.yaml >$(BIN)/goreleaser.yaml
 	@# Compiling for six platforms takes a slow machine longer than GoReleaser's default timeout of an hour.
-	@# A clone of a folder has that folder as its remote, and a new repository has none.
+	@# A clone of a folder would have that folder as its remote; a new repository has none.
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) GORELEASER_CURRENT_TAG=$(VERSION) \
 		GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.url GIT_CONFIG_VALUE_0=https://github.com/taped-dev/tape \
 		$(GORELEASER) release --config $(BIN)/goreleaser.yaml --clean --timeout 3h --skip=publish,announce $(if $(SNAPSHOT),--snapshot)

@@ -57,7 +57,7 @@ type Options struct {
 }
 
 // Jsonnet evaluates a file, or main.jsonnet in a folder. A Kubernetes object or a list of
-// objects becomes one file, manifests.json. Of any other object each field, an object or a
+// objects becomes one file, manifests.json. In any other object, each field, an object or a
 // list, becomes a file with the field's name (and .json if that has no extension).
 type Jsonnet struct{}
 
@@ -152,8 +152,8 @@ func open(root, at string, options json.RawMessage) (*source, error) {
 	return s, nil
 }
 
-// inside is an importer that reads only from the source: Jsonnet itself would import any
-// file of the machine.
+// inside is an importer that only reads from the source. Jsonnet itself would import any
+// file on the machine.
 type inside struct {
 	root  string
 	files *jsonnet.FileImporter

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command app is the program in every image of the example shop: small enough to build
-// quickly, real enough to run in a cluster.
+// quickly, and real enough to run in a cluster.
 //
 //	app web|catalog|orders|database   serves HTTP on :8080
 //	app metrics                       serves HTTP on :9090, as a sidecar

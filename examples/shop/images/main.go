@@ -34,7 +34,7 @@ import (
 	"github.com/taped-dev/tape/engine/content/registry"
 )
 
-// host is the registry's name in the manifests; a mirror stands in for it.
+// host is the name of the registry in the manifests; a mirror replaces it.
 const host = "registry.shop.example"
 
 func main() {
