@@ -61,6 +61,8 @@ func TestRead(t *testing.T) {
 		{head + "dishes: [soup]\nprices: []", "m.yaml:4:9: prices must be a mapping, not a list"},
 		{head + "dishes: [soup]\nopen: nevre", `m.yaml:4:7: open is "nevre", want never or always (did you mean "never"?)`},
 		{head + "dishes: [soup]\nguests: [Ada, Ada]", "m.yaml:4:15: guests[1] is there twice"},
+		{head + "dishes: [soup]\nopen: ''", `m.yaml:4:7: open is "", want never or always`},
+		{head + "dishes: [soup]\na/b~c%: []", "m.yaml:4:9: a/b~c% must be a mapping, not a list"},
 		{head + "dishes: [soup]\nopen: [never]", "m.yaml:4:7: open is a list, want never or always"},
 
 		{head + "dishes: [soup]\nguests: [ada, '', ~]", "m.yaml:4:10: guests[0] is \"ada\": a name begins with a capital\nm.yaml:4:15: guests[1] is empty: a name begins with a capital\nm.yaml:4:19: guests[2] must be a string, not empty"},

@@ -60,7 +60,11 @@ func (p *Problems) Cause(at Position, err error) {
 
 // Unknown adds a key that is none of those known.
 func (p *Problems) Unknown(at Position, key string, known []string) {
-	p.Add(at, "unknown key %q%s", key, cmp.Or(nearest.Hint(key, slices.Values(known)), "; want "+strings.Join(known, ", ")))
+	hint := nearest.Hint(key, slices.Values(known))
+	if hint == "" && len(known) > 0 {
+		hint = "; want " + strings.Join(known, ", ")
+	}
+	p.Add(at, "unknown key %q%s", key, hint)
 }
 
 // Err returns the mistakes as [Errors], sorted and without duplicates; nil if there are none.

@@ -203,8 +203,8 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 		v.Quotes = false
 		var wanted []string
 		for _, w := range k.Want {
-			if Kind(w) != Null || len(k.Want) == 1 {
-				wanted = append(wanted, Kind(w).An())
+			if what := Kind(w).An(); !slices.Contains(wanted, what) && (Kind(w) != Null || len(k.Want) == 1) {
+				wanted = append(wanted, what)
 			}
 		}
 		v.Says = fmt.Sprintf(" must be %s, not %s", strings.Join(wanted, " or "), value.Kind.An())
@@ -257,12 +257,13 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 		v.Says = fmt.Sprintf(" is %s, want %s or less", k.Got.RatString(), k.Want.RatString())
 	default:
 		v.Says = ": " + k.LocalizedString(message.NewPrinter(language.English))
+		if value.empty() {
+			v.Says = " is empty"
+		}
 	}
-	switch empty := len(value.Scalar)+len(value.Items)+len(value.Fields) == 0; {
-	case empty && explained:
+	switch {
+	case explained && value.empty():
 		v.Says = " is empty: " + hint
-	case empty:
-		v.Says = " is empty"
 	case explained && value.Kind == Text:
 		v.Says = fmt.Sprintf(" is %q: %s", value.Scalar, hint)
 	case explained:
@@ -270,6 +271,8 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 	}
 	return []Violation{v}
 }
+
+func (v *Value) empty() bool { return len(v.Scalar)+len(v.Items)+len(v.Fields) == 0 }
 
 // shown returns a scalar in quotes, and the kind of another value.
 func (v *Value) shown() string {
