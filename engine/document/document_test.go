@@ -65,6 +65,7 @@ func TestRead(t *testing.T) {
 		{head + "dishes: [soup]\na/b~c%: []", "m.yaml:4:9: a/b~c% must be a mapping, not a list"},
 		{head + "dishes: [soup]\nopen: [never]", "m.yaml:4:7: open is a list, want never or always"},
 
+		{head + "dishes: [soup]\nguests: [7]", "m.yaml:4:10: guests[0] must be a string, not an integer: a name begins with a capital"},
 		{head + "dishes: [soup]\nguests: [ada, '', ~]", "m.yaml:4:10: guests[0] is \"ada\": a name begins with a capital\nm.yaml:4:15: guests[1] is empty: a name begins with a capital\nm.yaml:4:19: guests[2] must be a string, not empty"},
 		{head + "dishes: [soup]\ncode: y", "m.yaml:4:7: code: 'y' does not match pattern '^x+$'"},
 	} {

@@ -209,7 +209,10 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 		}
 		v.Says = fmt.Sprintf(" must be %s, not %s", strings.Join(wanted, " or "), value.Kind.An())
 		if slices.Contains(k.Want, string(Text)) && value.Plain && value.Kind != Null {
-			v.Says += ": write it in quotes"
+			if !explained {
+				hint = "write it in quotes"
+			}
+			v.Says += ": " + hint
 		}
 		return []Violation{v}
 	case *kind.AdditionalProperties:
