@@ -23,10 +23,10 @@ import (
 // go/build/deps_test.go. It is a statement of policy: if the test fails, change the code, not
 // this.
 //
-// What is left of a < may be imported by what is right of it, together with everything that it
+// What is on the left of a < may be imported by what is on the right, with everything that it
 // may import itself. Packages are folders of this module; a * is any part of a name, /...
 // includes everything below. Of several matching patterns the most specific one applies. NONE
-// is nothing; a name in capitals is an abbreviation of what is left of it.
+// is nothing; a name in capitals is an abbreviation for what is on its left.
 const dependencies = `
 	# What all may use.
 	NONE < internal/*;
@@ -102,8 +102,8 @@ const dependencies = `
 	cmd/tape/cli, SERVE < examples/...;
 `
 
-// libraries defines who may import a heavy library, whatever else that entails. A library that
-// is not listed may be imported by any package.
+// libraries defines which packages may import a heavy library. A library that is not listed may
+// be imported by any package.
 const libraries = `
 	cuelang.org/go/...                        < interpreters/cue;
 	helm.sh/helm/v3/...                       < interpreters/helm;
@@ -173,7 +173,7 @@ func parseRules(text string) rules {
 	return all
 }
 
-// match returns how specifically a pattern matches a package, 0 if it does not.
+// match returns how specifically a pattern matches a package, or 0 if it does not match.
 func match(pattern, pkg string) int {
 	if pattern == pkg {
 		return 3
@@ -190,7 +190,7 @@ func match(pattern, pkg string) int {
 	return 0
 }
 
-// best returns the most specific pattern that matches a package, "" if none does.
+// best returns the most specific pattern that matches a package, or "" if there is none.
 func (r rules) best(pkg string) string {
 	best, exact := "", 0
 	for _, pattern := range slices.Sorted(maps.Keys(r)) {

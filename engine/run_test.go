@@ -609,7 +609,7 @@ func (s skipping) Run(ctx context.Context, t *engine.Task) (engine.Outputs, erro
 	return s.fickle.Run(ctx, t)
 }
 
-// What a cache returns is its own.
+// A cache's map is not changed.
 func TestCacheKeepsItsMap(t *testing.T) {
 	s := open(t, t.TempDir())
 	c := remembering{}
@@ -753,7 +753,7 @@ func (telling) Replay(_ context.Context, t *engine.Task, outputs engine.Outputs)
 	return nil
 }
 
-// Whatever happens to the store between two runs, the second has the right result.
+// Whatever happens to the store between two runs, the second run has the right result.
 func TestSpoiledStore(t *testing.T) {
 	spoil := map[string]func(t *testing.T, blob, key string){
 		"blob missing":   func(t *testing.T, blob, _ string) { check(t, os.Remove(blob)) },

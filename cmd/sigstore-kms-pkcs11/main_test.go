@@ -44,7 +44,7 @@ func TestSoftHSM(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 
-	const module, pin = "/usr/lib/softhsm/libsofthsm2.so", "4711-tape" // as Debian has it
+	const module, pin = "/usr/lib/softhsm/libsofthsm2.so", "4711-tape" // the defaults of Debian
 	tape := os.Getenv("TAPE")
 	if err := os.MkdirAll(filepath.Join(dir, "tokens"), 0o700); err != nil {
 		t.Fatal(err)

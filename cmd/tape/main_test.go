@@ -38,7 +38,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Scripts may install this program as one of these, or find them in
+	// Scripts may install this program under one of these names, or find them in
 	// $TAPE_INTERPRETERS, which they set to $INTERPRETERS.
 	if i, ok := served()[strings.TrimPrefix(filepath.Base(os.Args[0]), "tape-interpreter-")]; ok {
 		serve.Interpreter(i)
@@ -46,11 +46,11 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "tape" {
 		cli.Main()
 	}
-	runNode() // if this process is to run one
+	runNode() // if this process was started to run one
 	os.Exit(withTape(m))
 }
 
-// withTape runs the tests with a tape on the PATH, which is this program.
+// withTape runs the tests with this program as the tape on the PATH.
 func withTape(m *testing.M) int {
 	self, err := os.Executable()
 	if err != nil {
@@ -143,7 +143,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			} {
 				env.Defer(server.Close)
 				env.Setenv(name, address(server))
-				// As a source the registry is itself, and not the upstream.
+				// As a source, the registry must be itself, and not the upstream.
 				if err := registrytest.WriteHosts(hosts, address(server), address(server)); err != nil {
 					return err
 				}
@@ -255,8 +255,8 @@ func (p *tapeInProcess) exit(ts *testscript.TestScript, neg bool, args []string)
 	}
 }
 
-// sigstoreCommand starts a Sigstore, and writes its files and the tokens token.jwt and, for
-// another audience, other.jwt.
+// sigstoreCommand starts a Sigstore instance, and writes its files and the tokens token.jwt and,
+// for another audience, other.jwt.
 func sigstoreCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sigstore IDENTITY")

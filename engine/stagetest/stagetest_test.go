@@ -262,7 +262,7 @@ func TestCheckFinds(t *testing.T) {
 		}
 		return upper(ctx, t)
 	}), "the stage reported an event after its run"}
-	// changing is upper, after it did something else.
+	// changing returns the stage upper, which calls change first.
 	changing := func(change func(ctx context.Context, t *engine.Task)) stage {
 		return func(ctx context.Context, t *engine.Task) (engine.Outputs, error) {
 			change(ctx, t)

@@ -223,8 +223,8 @@ func objects(t *testing.T, stream []byte) []string {
 	return out
 }
 
-// stable returns got, with objects that differ between two renders of the same chart replaced
-// by those of want: of random keys and names only the number and kind can be compared.
+// stable returns got, but replaces objects that differ between two renders of the same chart by
+// those in want: for random keys and names, only the number and kind can be compared.
 func stable(want, again, got []string) []string {
 	if len(want) != len(got) || len(again) != len(got) {
 		return got

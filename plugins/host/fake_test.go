@@ -239,7 +239,7 @@ func hold(socket string, child bool) error {
 		}
 	}
 	_, err = fmt.Fprintln(f, "alive")
-	held = append(held, f) // a file that is collected is closed
+	held = append(held, f) // the garbage collector closes a file that is not used
 	return err
 }
 
@@ -393,7 +393,7 @@ func (j *journal) pid(t *testing.T) int {
 	return pid
 }
 
-// newBed makes a host. At the end of the test nothing of it may be left.
+// newBed makes a host. At the end of the test, nothing may be left of it.
 func newBed(t *testing.T, opts host.Options) *bed {
 	t.Helper()
 	b := &bed{dir: t.TempDir(), log: &journal{}}

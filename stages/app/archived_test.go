@@ -305,8 +305,8 @@ func (f *forgery) second(t *testing.T) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: index.MediaType, Digest: f.put(data), Size: int64(len(data)), ArtifactType: index.ArtifactType}
 }
 
-// isForged checks that verify rejects an archive that is not byte for byte what was saved and,
-// if elsewhere is set, that all other readers do, too.
+// isForged checks that verify rejects an archive that is not byte for byte what was saved and, if
+// elsewhere is set, that all other readers do so too.
 func isForged(t *testing.T, a *signedApp, data []byte, elsewhere bool) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "forged.tar")

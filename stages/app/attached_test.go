@@ -208,7 +208,7 @@ func TestAttachedAtEveryLevel(t *testing.T) {
 	}
 }
 
-// What cosign before version 3 attached by tag to any part of an application after it was taped
+// What cosign before version 3 attached by tag to any part of an application after it was packed
 // is copied with it. An archive cannot contain it, which is a warning.
 func TestTaggedLater(t *testing.T) {
 	for name, src := range twoRegistries() {

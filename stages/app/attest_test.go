@@ -216,7 +216,7 @@ func TestSummariesTravel(t *testing.T) {
 				if err != nil || !slices.ContainsFunc(list, func(d ocispec.Descriptor) bool { return d.Digest == image.Digest }) {
 					t.Errorf("%s: the summary of the image is left behind: %v, %v", name, list, err)
 				}
-				if _, err := there.Resolve(t.Context(), later); err != nil && name != "loaded/shop" { // as save says
+				if _, err := there.Resolve(t.Context(), later); err != nil && name != "loaded/shop" { // save reports that
 					t.Errorf("%s: the signature of the summary is left behind: %v", name, err)
 				}
 			}

@@ -92,8 +92,8 @@ func TestDiffObjects(t *testing.T) {
 	}
 }
 
-// TestDiffFields compares lists as people read them: by the names of items, or else by what
-// both have in common.
+// TestDiffFields compares lists as people read them: by the names of items, or by what both have
+// in common.
 func TestDiffFields(t *testing.T) {
 	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
 	for _, test := range []struct {
@@ -184,7 +184,7 @@ func TestDiffMoved(t *testing.T) {
 	object := func(namespace, name, value string) string {
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"namespace":%q,"name":%q},"data":{"password":%q}}`, namespace, name, value)
 	}
-	// It is ambiguous which of the second ones replaced the one before.
+	// It is ambiguous which of the new objects replaced the old one.
 	got := diffParsed(t,
 		parseObjects(t, object("dev", "one", "aaa"), object("dev", "two", "x")),
 		parseObjects(t, object("prod", "one", "bbb"), object("prod", "two", "x"), object("test", "two", "x")))
@@ -206,8 +206,8 @@ func TestDiffMoved(t *testing.T) {
 }
 
 // TestDiffHidesCredentials checks that a value that looks like a credential is not shown if it
-// changed, and does not count if it did not, wherever it is. In a longer text it is said which
-// changed.
+// changed, and does not count if it did not, wherever it is. In a longer text, the changed one is
+// marked.
 func TestDiffHidesCredentials(t *testing.T) {
 	object := func(password string) string {
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","annotations":{"config":"user = me\npassword = %[1]s"}},

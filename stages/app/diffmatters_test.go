@@ -13,7 +13,7 @@ import (
 	"github.com/taped-dev/tape/stages/images"
 )
 
-// TestObjectMatters checks what a reviewer is told about an object: only what it newly may do.
+// TestObjectMatters checks what is reported about an object: only what it may do in addition.
 func TestObjectMatters(t *testing.T) {
 	pod := func(spec string) string {
 		return `{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"x"},"spec":{"template":{"spec":` + spec + `}}}`
@@ -125,8 +125,9 @@ func TestImageMatters(t *testing.T) {
 	}
 }
 
-// TestGone holds that what takes others along is told first, and that what moved to another
-// namespace is gone from the first, and grants anew in the second.
+// TestGone checks that objects whose deletion deletes others are reported first, and that an
+// object that moved to another namespace is removed from the first and grants its rights anew in
+// the second.
 func TestGone(t *testing.T) {
 	matters := []Matter{removed(ObjectKey{Kind: "ConfigMap", Name: "a"}), removed(ObjectKey{Group: "ex.io", Kind: "Namespace", Name: "a"}), removed(ObjectKey{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition", Name: "b"}), removed(ObjectKey{Kind: "Namespace", Name: "c"})}
 	binding := func(namespace string) []byte {

@@ -25,8 +25,8 @@ spec: {template: {spec: {containers: [{name: c, image: "` + image + `"}]}}}
 `
 }
 
-// environments is a pipeline with two sources in the environments dev and prod, of which dev
-// skips one.
+// environments is a pipeline with two sources in the environments dev and prod; dev skips one of
+// them.
 type environments struct {
 	env  app.Environment
 	file string // tape.yaml
@@ -229,7 +229,8 @@ func TestEnvironmentsElsewhere(t *testing.T) {
 	}
 }
 
-// TestEnvironmentsWarnOnce has two environments of one source, of which each warning is told once.
+// TestEnvironmentsWarnOnce checks that each warning about a source that two environments share is
+// reported once.
 func TestEnvironmentsWarnOnce(t *testing.T) {
 	e := newEnvironments(t)
 	dir := filepath.Dir(e.file)

@@ -178,7 +178,7 @@ func TestLibraryPage(t *testing.T) {
 	}
 }
 
-// Open has what the tape command has: registries with the credentials of docker, mirrors,
+// Open returns what the tape command uses: registries with the credentials of docker, mirrors,
 // Docker and containerd, interpreters, and a store.
 func ExampleOpen() {
 	dir := must(os.MkdirTemp("", "example"))

@@ -75,7 +75,7 @@ func (a *localApp) options(place local.Place) app.Options {
 	return app.Options{Environment: a.env, Sources: []app.Source{{Path: a.manifest}}, From: map[string]local.Place{webRef: place}}
 }
 
-// TestFrom packs an application whose image is in no registry.
+// TestFrom packs an application whose image is not in a registry.
 func TestFrom(t *testing.T) {
 	for name, handler := range twoRegistries() {
 		t.Run(name, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestFromLocked(t *testing.T) {
 	}
 }
 
-// TestFromIncomplete reads images of which a place has a part.
+// TestFromIncomplete reads images of which a place contains only a part.
 func TestFromIncomplete(t *testing.T) {
 	const amd64, arm64 = "linux/amd64", "linux/arm64"
 	for name, tt := range map[string]struct {

@@ -29,8 +29,8 @@ import (
 	"github.com/taped-dev/tape/stages/sign/sigstoretest"
 )
 
-// signOlder signs an image as an identity, as cosign did before version 3: the tag .sig leads to
-// the signature, which a Rekor v1 has an entry of.
+// signOlder signs an image as an identity, like cosign before version 3: the tag .sig leads to
+// the signature, for which a Rekor v1 has an entry.
 func (s *sigstore) signOlder(t *testing.T, to shelf, image ocispec.Descriptor, who string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -89,8 +89,8 @@ func (s *sigstore) signOlder(t *testing.T, to shelf, image ocispec.Descriptor, w
 	})
 }
 
-// Publishers sign images without a key, in bundles and as cosign did before version 3. Both
-// are verified when the Sigstore is gone, by options and by a trust file.
+// Publishers sign images without a key, in bundles and like cosign before version 3. Both are
+// verified when the Sigstore instance is gone, by options and by a trust file.
 func TestImageIdentity(t *testing.T) {
 	m := newMarket(t)
 	vendors, other := newSigstore(t, m.env), newSigstore(t, m.env)

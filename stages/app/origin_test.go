@@ -36,7 +36,7 @@ func (a *signedApp) relocated(t *testing.T, o app.RelocateOptions, signer app.Si
 	return result.Root
 }
 
-// The publisher's signature of an application still verifies after it was relocated twice,
+// The publisher's signature of an application can still be verified after it was relocated twice,
 // copied, saved and loaded.
 func TestOrigin(t *testing.T) {
 	for kind, handler := range twoRegistries() {
@@ -193,7 +193,7 @@ func TestTamperedOrigins(t *testing.T) {
 		})
 	}
 
-	// What the vendor did not sign has an origin, but no proof.
+	// An application that the vendor did not sign has an origin, but no proof.
 	for i, c := range []struct {
 		name string
 		then func(root, content ocispec.Descriptor)

@@ -37,8 +37,8 @@ func TestOriginIdentity(t *testing.T) {
 		}
 		return result.Root
 	}
-	// release publishes an application whose only signature is attached by then, and relocates
-	// it twice.
+	// release publishes an application, calls then to attach its only signature, and relocates it
+	// twice.
 	release := func(tag string, then func(root ocispec.Descriptor)) (made ocispec.Descriptor, ref string) {
 		t.Helper()
 		made = remake(t, m.shop, m.now, tag, func(p *parts) {

@@ -100,7 +100,7 @@ func TestPromote(t *testing.T) {
 	if second.Previous != oldRoot || p.root(t) != nextRoot {
 		t.Errorf("second: %+v", second)
 	}
-	// Who verifies with another key is told of the signature only, not of the records.
+	// Verifying with another key reports the signature only, not the records.
 	other, _ := newKey(t)
 	verified, err := app.Verify(t.Context(), app.VerifyOptions{Environment: p.env, Ref: p.dst + "/prod/shop:live", Key: other})
 	if err != nil {
@@ -120,7 +120,7 @@ func TestPromote(t *testing.T) {
 	if _, err := p.promote(t.Context(), old, day(5), func(o *app.PromoteOptions) { o.Force, o.Reason = true, "v2 is broken" }); err != nil {
 		t.Fatal(err)
 	}
-	// A record states that the second was there before; its commit is later.
+	// A record states that the second release was promoted before; its commit is later.
 	if _, err := p.promote(t.Context(), next, day(6)); !errors.Is(err, engine.ErrPolicy) || !strings.Contains(err.Error(), "it was promoted before") {
 		t.Errorf("to what was there before: %v", err)
 	}

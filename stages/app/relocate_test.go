@@ -73,8 +73,9 @@ func TestRelocateKeepsDigests(t *testing.T) {
 	}
 }
 
-// TestRelocateInPlace leaves an application as it is whose manifests have the new names already:
-// a new root would take the tags from a signed one. A copy may be relocated where it is.
+// TestRelocateInPlace checks that an application whose manifests already have the new names is
+// left as it is, because a new root would take the tags of a signed one. A copy may be relocated
+// where it is.
 func TestRelocateInPlace(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	o := app.RelocateOptions{Options: app.Options{Environment: a.env}, Source: a.ref, Repository: a.host + "/team/shop"}

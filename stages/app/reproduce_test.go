@@ -32,8 +32,9 @@ func commit(t *testing.T, dir string) {
 	}
 }
 
-// TestReproduceEnvironments names a changed byte of a file that several environments read once,
-// with its line, and the source and environment of what is only of one.
+// TestReproduceEnvironments checks that a changed byte of a file that several environments read
+// is reported once, with its line, and that a difference in a single environment names the source
+// and the environment.
 func TestReproduceEnvironments(t *testing.T) {
 	e := newEnvironments(t)
 	dir := filepath.Dir(e.file)
@@ -66,8 +67,8 @@ func TestReproduceEnvironments(t *testing.T) {
 	}
 }
 
-// TestReproduceOneEnvironment makes what was packed of one environment again, without the others.
-// What it was relocated to is not made of sources.
+// TestReproduceOneEnvironment reproduces what was packed for one environment, without the others.
+// A relocated application cannot be reproduced from sources.
 func TestReproduceOneEnvironment(t *testing.T) {
 	e := newEnvironments(t)
 	commit(t, filepath.Dir(e.file))

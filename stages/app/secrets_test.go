@@ -61,7 +61,7 @@ func (vault) Describe(context.Context) (interpreter.Description, error) {
 	}, nil
 }
 
-// told returns diagnostics with all secrets.
+// told returns diagnostics that contain all secrets.
 func told(severity interpreter.Severity, options json.RawMessage) []interpreter.Diagnostic {
 	return []interpreter.Diagnostic{{Severity: severity, Summary: "told " + string(options), Detail: os.Getenv("VAULT_TEST_TOKEN")}}
 }

@@ -184,14 +184,14 @@ func TestStatementVariants(t *testing.T) {
 	}
 }
 
-// step tests one of this many variants: all of them take minutes.
+// step is the interval of the variants that are tested, because all of them take minutes.
 const step = 7
 
 // mostAllocated is the memory that a run with valid statements allocates.
 const mostAllocated = 32 << 20
 
-// vouchedFor matches the values that verify follows byte by byte: the files that the content
-// was rendered from, its edits, and the provenance's parameters.
+// vouchedFor matches the values that verify follows byte by byte: the files that the content was
+// rendered from, its edits, and the parameters of the provenance.
 var vouchedFor = regexp.MustCompile(`^0/predicate/buildDefinition/buildType: |^[23]/(subject|predicate/inputs)/0/(name|output|digest/sha256): |^3/predicate/edits/0/(file|original|replaced|digest|offset): `)
 
 func allocated() uint64 {
@@ -200,7 +200,7 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// intact is an application whose statements are to be changed.
+// intact is an application whose statements are changed by the test.
 type intact struct {
 	signer       app.Signer
 	repository   string

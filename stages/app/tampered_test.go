@@ -355,8 +355,8 @@ func relatedTo(d ocispec.Descriptor, to digest.Digest) ocispec.Descriptor {
 	}
 }
 
-// TestTamperedApplications checks that a trust file rejects what others made from an
-// application, each for the right reason, before anything is written.
+// TestTamperedApplications checks that a trust file rejects what others made from an application,
+// in each case for the right reason, before anything is written.
 func TestTamperedApplications(t *testing.T) {
 	m := newMarket(t)
 	signed := func(change func(*parts)) func(*testing.T, string) {

@@ -210,8 +210,8 @@ func TestTrustExcluded(t *testing.T) {
 	}
 }
 
-// What verbs read as an application is judged as one: one of the original format, and one that
-// a registry calls an image.
+// What verbs read as an application is checked as one: one of the original format, and one that a
+// registry reports as an image.
 func TestTrustIsApplication(t *testing.T) {
 	a := newSignedApp(t, registrytest.GGCR())
 	other, _ := newKey(t)
@@ -247,7 +247,7 @@ func TestTrustIsApplication(t *testing.T) {
 	}
 }
 
-// typed calls every manifest an image.
+// typed reports every manifest as an image.
 type typed struct{ http.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter].

@@ -63,7 +63,8 @@ func TestMissingOptions(t *testing.T) {
 	}
 }
 
-// An environment that was made directly has only what it was given: a verb that needs more fails.
+// An environment that was created directly has only what it was given. A verb that needs more
+// fails.
 func TestEmptyEnvironment(t *testing.T) {
 	sources := app.Options{Sources: []app.Source{{Path: web}}}
 	if result, err := app.Render(t.Context(), app.RenderOptions{Options: sources}); err != nil || len(result.Files) != 1 {

@@ -101,7 +101,7 @@ func planted() map[string][]line {
 	}
 }
 
-// harmless are values that look like credentials and are none.
+// harmless are values that look like credentials but are not.
 func harmless() map[string][]line {
 	return map[string][]line{
 		"references": {
@@ -125,12 +125,12 @@ func hexOf(n int) string {
 	return "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"[:n]
 }
 
-// unfound are the planted credentials that are not found: what a value is there only says its
-// position in the file.
+// unfound are the planted credentials that are not found, because only the position in the file
+// shows what the value is.
 var unfound = map[string]bool{"files .pgpass": true, "files users.acl": true}
 
 // TestMeasured measures what is found outside of Secrets, in values of ConfigMaps and of
-// variables: all planted credentials but those that are listed, and nothing that is harmless.
+// variables: all planted credentials except those that are listed, and nothing that is harmless.
 func TestMeasured(t *testing.T) {
 	measure := func(of map[string][]line, right func(kind string, l line, hit bool) bool) (hits, all int) {
 		for kind, lines := range of {

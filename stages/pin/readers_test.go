@@ -520,7 +520,7 @@ func TestReaders(t *testing.T) {
 	// Of seed 161581: kubectl reads yes as true, which no cluster accepts as a version, and tape
 	// as the version of some tool.
 	const odd = "{kind: Secret, apiVersion: v1}\n---\nkind: Pod\napiVersion: yes\nspec: {containers: [{name: a, image: EX.IO/a:1}]}\n"
-	// Of seed 82466: kubectl applies the items of an item that says Kind, in lists of any kind.
+	// Of seed 82466: kubectl applies the items of an item that spells its kind as Kind, in lists of any kind.
 	const item = "items: [{kind: Deployment, metadata: {name: b}}, {Kind: FooList, apiVersion: ex.io/v1, items: [{kind: Foo, apiVersion: v1, metadata: {name: b}, spec: {containers: [{name: a, image: foo}]}}]}]\n"
 	for _, file := range []string{
 		odd, "kind: PodList\napiVersion: kustomize.config.k8s.io/v1beta1\n" + item, "kind: Foo\napiVersion: ex.io/v1\n" + item,

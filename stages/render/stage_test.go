@@ -29,7 +29,7 @@ import (
 
 type answer func(ctx context.Context, req *interpreter.RenderRequest) (*interpreter.RenderResponse, error)
 
-// fake is an interpreter that is found under any name and renders what the test says.
+// fake is an interpreter that is found under any name and renders what the test specifies.
 type fake struct{ answer }
 
 func (fake) Name() string { return "fake" }

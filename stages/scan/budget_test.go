@@ -14,7 +14,7 @@ import (
 	"github.com/taped-dev/tape/stages/manifests"
 )
 
-// What each document may use, an application of many may not.
+// The limits of a document are not multiplied by the number of documents.
 func TestBudget(t *testing.T) {
 	grown := "---\napiVersion: x.io/v1\nkind: X\na: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"
 	many := strings.Repeat(grown, 120)

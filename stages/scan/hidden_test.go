@@ -61,7 +61,7 @@ func TestPodsHideNothing(t *testing.T) {
 }
 
 // Fields that name images without running them, and their neighbours that are run.
-func TestSpokenFields(t *testing.T) {
+func TestMentionedFields(t *testing.T) {
 	velero := func(label string) string {
 		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, labels: {velero.io/plugin-config: '', " + label + ": RestoreItemAction}}\ndata: {image: 'x.io/old:1,x.io/new:2'}\n"
 	}

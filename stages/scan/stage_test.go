@@ -73,8 +73,8 @@ func TestRunPassesOneFolderOn(t *testing.T) {
 	}
 }
 
-// What each of several sources may have, all of them together may not, and reading stops as
-// soon as that is known.
+// The limits of a source apply to all sources together, and reading stops as soon as they are
+// exceeded.
 func TestRunTogether(t *testing.T) {
 	inputs := map[string]stagetest.Blob{
 		"manifests/a": folderOf(t, "a/1.yaml", "a: 1\n", "a/2.yaml", "a: 2\n"),

@@ -23,7 +23,7 @@ func TestWild(t *testing.T) {
 		name, in string
 		want     []string
 	}{
-		// Half a reference.
+		// Partial references.
 		{"image and digest", resource("x.io/v1", "X", "  a: {image: q.io/a, digest: '"+digest64+"'}\n  b: {image: q.io/b, imageDigest: '"+digest64+"'}\n  c: {repo: q.io/c, sha256: '"+digest64[7:]+"'}\n  d: {image: 'q.io/d:1', digest: '"+digest64+"'}\n"),
 			[]string{"crd q.io/a@" + digest64 + " /spec/a repository=q.io/a digest=" + digest64, "crd q.io/b@" + digest64 + " /spec/b repository=q.io/b digest=" + digest64,
 				"crd q.io/d:1@" + digest64 + " /spec/d repository=q.io/d:1 digest=" + digest64}},

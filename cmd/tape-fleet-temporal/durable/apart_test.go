@@ -33,7 +33,7 @@ func newNamespace(t *testing.T) *namespace {
 	m := &namespace{name: fmt.Sprintf("tape%d", os.Getpid()), here: fmt.Sprintf("198.18.%d.1", n), there: fmt.Sprintf("198.18.%d.2", n)}
 	m.link = m.name
 	ip(t, "netns", "add", m.name)
-	t.Cleanup(func() { ip(t, "netns", "delete", m.name) }) // removes the link as well
+	t.Cleanup(func() { ip(t, "netns", "delete", m.name) }) // this also removes the link
 	ip(t, "link", "add", m.link, "type", "veth", "peer", "name", "eth0", "netns", m.name)
 	ip(t, "address", "add", m.here+"/30", "dev", m.link)
 	ip(t, "-netns", m.name, "address", "add", m.there+"/30", "dev", "eth0")
@@ -91,7 +91,7 @@ func TestCutOff(t *testing.T) {
 	want := roots(report(t, l.command(t, "tape", "alone", "fleet", "package", "-o", "json")))
 
 	second := l.reset()
-	var asked atomic.Int32 // by the worker that is cut off
+	var asked atomic.Int32 // requests of the worker that is cut off
 	handler := second.handler
 	began := make(chan struct{})
 	second.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

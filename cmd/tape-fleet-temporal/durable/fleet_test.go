@@ -165,7 +165,7 @@ type process struct {
 	log   *os.File
 }
 
-// worker starts one; wrap, if any, is a command that runs it in another environment.
+// worker starts a worker. wrap, if any, is a command that runs it in another environment.
 func (l *lab) worker(t *testing.T, machine string, wrap ...string) *process {
 	t.Helper()
 	log, err := os.Create(filepath.Join(l.scratch, machine+".log"))
@@ -338,7 +338,7 @@ func TestTemporal(t *testing.T) {
 	again := second.again(t)
 	t.Logf("of %d, %d were pushed more than once and %d lost three workers; %d workers were killed", applications, again, lost, killed.Load())
 
-	// Temporal keeps nothing that is not encrypted.
+	// Temporal stores nothing unencrypted.
 	files, err := filepath.Glob(l.server.database + "*")
 	if err != nil {
 		t.Fatal(err)

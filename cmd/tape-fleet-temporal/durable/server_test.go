@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// program is a file that make built.
+// program returns the path of a file that make built.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	file, err := filepath.Abs(filepath.Join("../../../bin", name))
@@ -31,7 +31,7 @@ func program(t *testing.T, name string) string {
 type server struct {
 	database, port string
 	cmd            *exec.Cmd
-	cpu            time.Duration // of those that were killed
+	cpu            time.Duration // processor time of servers that were killed
 }
 
 func startServer(t *testing.T) *server {

@@ -80,7 +80,7 @@ func environment(t *testing.T, m *machine) *testsuite.TestWorkflowEnvironment {
 	w := &work{
 		name:    "one",
 		batch:   some,
-		silence: time.Hour, // which this Temporal counts from the first attempt
+		silence: time.Hour, // this Temporal counts it from the first attempt
 		open:    func(context.Context, task) (runner, error) { return m, nil },
 		limit: func(l registry.Limits) {
 			m.mu.Lock()

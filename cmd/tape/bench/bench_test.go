@@ -125,7 +125,7 @@ func fewLarge(t *testing.T, rows *table) {
 // atOnce is the maximum number of concurrent requests of tape to one registry.
 const atOnce = 64
 
-// blobs returns the URLs of all blobs of the lab's images.
+// blobs returns the URLs of all blobs of the images in the lab.
 func (l *lab) blobs(t *testing.T) []string {
 	t.Helper()
 	var out []string
@@ -315,7 +315,7 @@ func (l *lab) work(t *testing.T, work craneWork) sample {
 }
 
 // run launches a command through the launcher: a process starts with the peak memory of its
-// parent, and this process holds registries.
+// parent, and this process contains registries.
 func (l *lab) run(t *testing.T, job string, command ...string) sample {
 	t.Helper()
 	if l.up != nil {
@@ -429,7 +429,7 @@ func (r *table) ratio(what string, bound, mine, theirs float64, unit string) {
 	r.add(what, fmt.Sprintf("≤ %g of it", bound), fmt.Sprintf("%.2f (%.3g against %.3g %s)", mine/theirs, mine, theirs, unit), mine <= bound*theirs)
 }
 
-// over adds by how many ms tape may take longer than a peer.
+// over adds how many milliseconds longer than a peer tape may take.
 func (r *table) over(what string, bound float64, mine, theirs time.Duration) {
 	more := milliseconds(mine - theirs)
 	r.add(what, fmt.Sprintf("≤ %g ms more", bound),
@@ -456,5 +456,5 @@ func (r *table) String() string {
 	return out.String()
 }
 
-// holder gives every handler one type, as atomic.Value requires.
+// holder gives every handler the same type, as atomic.Value requires.
 type holder struct{ http.Handler }

@@ -73,7 +73,7 @@ type apart struct{ source, destination int }
 // wholeFleet packages a fleet, and then again after a small change.
 func wholeFleet(t *testing.T, rows *table) {
 	l := newLab(t, 0, registrytest.Image{Layers: []int64{20_000, 8_000}, Inline: 1, Signatures: 1})
-	l.dst.Store(holder{registrytest.Distribution("")}) // which supports mounts
+	l.dst.Store(holder{registrytest.Distribution("")}) // it supports mounts
 	l.delay(20 * time.Millisecond)
 	hosts := t.TempDir()
 	if err := registrytest.WriteHosts(hosts, "_default", l.upAddr); err != nil {

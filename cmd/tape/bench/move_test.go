@@ -27,7 +27,7 @@ func saveAndLoad(t *testing.T, rows *table) {
 	l := newLab(t, images, registrytest.Image{Single: true, Layers: []int64{size - 10_000_000, 8_000_000, 2_000_000}})
 	var saved, pulled, loaded, pushed []sample
 	for range rounds {
-		ref, dir := l.taped(t), t.TempDir()
+		ref, dir := l.packaged(t), t.TempDir()
 		file, folder := filepath.Join(dir, "app.tar"), filepath.Join(dir, "crane")
 		work := craneWork{Verb: "pull", Folder: folder, To: l.dstAddr + "/crane:v1"}
 		for _, digest := range l.digests {
@@ -61,7 +61,7 @@ func copyAndVerify(t *testing.T, rows *table) {
 	key := filepath.Join(t.TempDir(), "key")
 	t.Setenv("COSIGN_PASSWORD", "")
 	l.tape(t, "sign", "--generate-key", key)
-	ref := l.taped(t, "--sign", "--key", key+".key")
+	ref := l.packaged(t, "--sign", "--key", key+".key")
 	var copied, verified []sample
 	l.delay(delay)
 	for range rounds {
@@ -75,7 +75,7 @@ func copyAndVerify(t *testing.T, rows *table) {
 	}
 	l.delay(0)
 	l.dst.Store(holder{registrytest.Distribution("")}) // it supports mounts
-	within := l.tape(t, "copy", l.taped(t), l.dstAddr+"/elsewhere")
+	within := l.tape(t, "copy", l.packaged(t), l.dstAddr+"/elsewhere")
 	mine := median(copied)
 	rows.most("copy, 100 images, 20 ms a request: time", 2, mine.Wall.Seconds(), "s")
 	rows.count(t, "  requests", 4500, mine.requests)
@@ -86,8 +86,8 @@ func copyAndVerify(t *testing.T, rows *table) {
 	rows.most("  peak memory", 150, float64(mine.Memory)/1e6, "MB")
 }
 
-// taped packages the lab's images and returns the reference.
-func (l *lab) taped(t *testing.T, flags ...string) string {
+// packaged packages the images of the lab and returns the reference.
+func (l *lab) packaged(t *testing.T, flags ...string) string {
 	t.Helper()
 	l.delay(0)
 	l.tape(t, append([]string{"package", l.manifests, "-O", l.dstAddr + "/app", "--tag", "v1"}, flags...)...)

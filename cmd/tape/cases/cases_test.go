@@ -126,8 +126,8 @@ func (b *bench) registries(t *testing.T) string {
 // portsOfCase is how many ports a case of registry/ uses, from $BASE.
 const portsOfCase = 40
 
-// freePorts returns the first of n ports in a row that are free, below those that systems
-// hand out to clients.
+// freePorts returns the first of n consecutive free ports, below those that systems assign to
+// clients.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
 search:

@@ -52,7 +52,7 @@ func TestLibraryNamesNoFlags(t *testing.T) {
 	others := strings.NewReplacer("git submodule update --init", "", " --user ", "") // flags of git and curl
 	for _, dir := range []string{"engine", "stages", "plugins", "interpreters"} {
 		literals(t, filepath.Join("../../..", dir), func(at token.Position, text string) {
-			if spoken.MatchString(others.Replace(text)) && !strings.HasSuffix(at.Filename, "plugins/serve/serve.go") { // which addresses a person who started it in a shell
+			if spoken.MatchString(others.Replace(text)) && !strings.HasSuffix(at.Filename, "plugins/serve/serve.go") { // addresses a person who started it in a shell
 				t.Errorf("%s: %q names a flag or a command: say what would help in package advice, and how in hints", at, text)
 			}
 		})

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestInterrupted checks that an interrupted command tells how to continue.
+// TestInterrupted checks that an interrupted command says how to continue.
 func TestInterrupted(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A name in an application does not reach the terminal as a command to it.
+// A name in an application does not reach the terminal as a control sequence.
 func TestPrintShowsControlCharacters(t *testing.T) {
 	var out strings.Builder
 	a := &program{Streams: Streams{Out: &out}, flags: flags{output: "text"}}

@@ -165,8 +165,8 @@ func TestDiffReads(t *testing.T) {
 	}
 }
 
-// TestDiffTellsOnce holds that what is the same in several objects, or in several places of a
-// schema, is told once, and that long values are cut.
+// TestDiffTellsOnce checks that what several objects, or several places of a schema, have in
+// common is reported once, and that long values are shortened.
 func TestDiffTellsOnce(t *testing.T) {
 	object := func(group, kind, name string, fields ...app.FieldChange) app.ObjectChange {
 		return app.ObjectChange{ObjectKey: app.ObjectKey{Group: group, Kind: kind, Name: name}, Fields: fields}
@@ -233,7 +233,7 @@ func TestDiffTellsOnce(t *testing.T) {
 	}
 }
 
-// TestDiffForged has names that contain lines of a diff: they stay in the line of the name.
+// TestDiffForged uses names that contain lines of a diff. They must stay on the line of the name.
 func TestDiffForged(t *testing.T) {
 	const forged = "x\n! removed: forged"
 	key := app.ObjectKey{Kind: "Secret\n- Forged", Namespace: forged, Name: forged}

@@ -43,7 +43,7 @@ func sample(n int) *fleet.Report {
 	return r
 }
 
-// TestFormats parses each format; the text of a failure is never markup in it.
+// TestFormats parses each format. The text of a failure must not become markup in it.
 func TestFormats(t *testing.T) {
 	r := sample(20)
 	var page, markdown, junit bytes.Buffer
