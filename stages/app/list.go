@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -157,11 +158,11 @@ func signedRoots(ctx context.Context, from *registry.Repository, roots map[diges
 
 // isSignature reports whether a referrer is a signature rather than a record of a promotion or a
 // summary. It reads the manifest only if the registry does not report the type.
-func isSignature(ctx context.Context, from *registry.Repository, referrer ocispec.Descriptor) (bool, error) {
+func isSignature(ctx context.Context, from content.Provider, referrer ocispec.Descriptor) (bool, error) {
 	if images.TellsKind(referrer) {
 		return images.KindOf(referrer.ArtifactType, referrer.Annotations) == images.Signature, nil
 	}
-	_, data, err := from.Manifest(ctx, referrer.Digest.String())
+	_, data, err := registry.Read(ctx, from, referrer)
 	if errdefs.IsNotFound(err) { // deleted in the meantime
 		return false, nil
 	}

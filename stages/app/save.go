@@ -49,11 +49,14 @@ type SaveResult struct {
 		Ref    string        `json:"ref"`
 		Digest digest.Digest `json:"digest"`
 	} `json:"root"`
-	File       string `json:"file,omitempty"`
-	Size       int64  `json:"size"` // of the archive
-	Blobs      int    `json:"blobs"`
-	Images     int    `json:"images"`
-	Signatures int    `json:"signatures"`
+	File   string `json:"file,omitempty"`
+	Size   int64  `json:"size"` // of the archive
+	Blobs  int    `json:"blobs"`
+	Images int    `json:"images"`
+	// Attached are manifests that were attached to the application, and Signatures those of them
+	// that are signatures rather than records of promotions, summaries or SBOMs.
+	Attached   int `json:"attached"`
+	Signatures int `json:"signatures"`
 	// Platforms are the platforms of images that were kept, if others were left out.
 	Platforms []string `json:"platforms,omitempty"`
 }
@@ -82,7 +85,16 @@ func Save(ctx context.Context, o SaveOptions) (result *SaveResult, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("save %s: %w", o.Ref, err)
 	}
-	result = &SaveResult{File: o.File, Images: len(s.archive.Images), Signatures: len(s.archive.Signatures), Platforms: s.archive.Platforms}
+	result = &SaveResult{File: o.File, Images: len(s.archive.Images), Attached: len(s.archive.Signatures), Platforms: s.archive.Platforms}
+	for _, desc := range s.archive.Signatures {
+		signature, err := isSignature(ctx, at, desc)
+		if err != nil {
+			return nil, fmt.Errorf("save %s: %w", o.Ref, err)
+		}
+		if signature {
+			result.Signatures++
+		}
+	}
 	result.Root.Digest = app.Root.Digest
 	result.Root.Ref = strings.SplitN(o.Ref, "@", 2)[0] + "@" + app.Root.Digest.String()
 	if result.Size, result.Blobs, err = s.write(ctx, o); err != nil {

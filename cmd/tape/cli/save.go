@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taped-dev/tape/cmd/tape/internal/show"
+	"github.com/taped-dev/tape/internal/count"
 	"github.com/taped-dev/tape/stages/app"
 )
 
@@ -50,7 +51,11 @@ loaded into a registry.`,
 				if len(r.Platforms) > 0 {
 					p.f("platforms %s; the others were left out: for nodes, not for registries\n", strings.Join(r.Platforms, ", "))
 				}
-				p.f("attached  %d signatures and records\n", r.Signatures)
+				p.f("attached  %s", count.Of(r.Signatures, "signature"))
+				if other := r.Attached - r.Signatures; other > 0 {
+					p.f(", %s", count.Of(other, "other manifest"))
+				}
+				p.f("\n")
 			})(app.Save(ctx, o))
 		}),
 	}
