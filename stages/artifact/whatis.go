@@ -31,14 +31,7 @@ var whatTypeIs = map[string]string{
 
 // whatIs describes a manifest that is not a taped application, for an error.
 func whatIs(desc ocispec.Descriptor, data []byte) string {
-	var m struct {
-		MediaType    string               `json:"mediaType"`
-		ArtifactType string               `json:"artifactType"`
-		Config       ocispec.Descriptor   `json:"config"`
-		Layers       []ocispec.Descriptor `json:"layers"`
-		Manifests    []ocispec.Descriptor `json:"manifests"`
-		Annotations  map[string]string    `json:"annotations"`
-	}
+	var m descriptor.Manifest
 	if err := descriptor.Unmarshal(data, &m); err != nil {
 		return "what cannot be read as a manifest"
 	}
@@ -50,7 +43,7 @@ func whatIs(desc ocispec.Descriptor, data []byte) string {
 		return whatIndexIs(m.ArtifactType, m.Manifests, m.Annotations)
 	}
 
-	kind := cmp.Or(m.ArtifactType, m.Config.MediaType)
+	kind := m.Artifact()
 	if known := whatTypeIs[kind]; known != "" {
 		return known
 	}

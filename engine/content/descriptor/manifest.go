@@ -4,6 +4,7 @@ package descriptor
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -17,6 +18,8 @@ type Manifest struct {
 	MediaType    string               `json:"mediaType"`
 	ArtifactType string               `json:"artifactType"`
 	Config       *ocispec.Descriptor  `json:"config"`
+	Layers       []ocispec.Descriptor `json:"layers"`
+	Blobs        []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
 	Manifests    []ocispec.Descriptor `json:"manifests"`
 	Subject      *ocispec.Descriptor  `json:"subject"`
 	Annotations  map[string]string    `json:"annotations"`
@@ -74,4 +77,13 @@ func (m Manifest) Artifact() string {
 		return m.Config.MediaType
 	}
 	return m.ArtifactType
+}
+
+// Parts returns the blobs that the manifest consists of: layers, other blobs, and the config.
+func (m Manifest) Parts() []ocispec.Descriptor {
+	parts := slices.Concat(m.Layers, m.Blobs)
+	if m.Config != nil {
+		parts = append(parts, *m.Config)
+	}
+	return parts
 }

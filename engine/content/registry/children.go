@@ -43,19 +43,12 @@ func MayBeElsewhere(desc ocispec.Descriptor) bool {
 // index, which [Listed] classifies. All of them pass [descriptor.Check]. In a manifest of an
 // unknown type, anything that does not look like a descriptor is ignored.
 func Children(desc ocispec.Descriptor, data []byte) (parts, listed []ocispec.Descriptor, err error) {
-	var m struct {
-		descriptor.Manifest
-		Layers []ocispec.Descriptor `json:"layers"`
-		Blobs  []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
-	}
+	var m descriptor.Manifest
 	unknown := MayBeManifest(desc.MediaType)
 	if err := descriptor.Unmarshal(data, &m); err != nil && !unknown {
 		return nil, nil, fmt.Errorf("read manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}
-	parts, listed = slices.Concat(m.Layers, m.Blobs), m.Manifests
-	if m.Config != nil {
-		parts = append(parts, *m.Config)
-	}
+	parts, listed = m.Parts(), m.Manifests
 	for i := range parts {
 		if descriptor.IsManifest(parts[i].MediaType) {
 			parts[i].MediaType = blobType // whatever it contains, it is stored as a blob

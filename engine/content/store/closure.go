@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -43,18 +44,11 @@ func Closure(ctx context.Context, from Blobs, desc ocispec.Descriptor) ([]ocispe
 		if err != nil {
 			return err
 		}
-		var m struct {
-			descriptor.Manifest
-			Layers []ocispec.Descriptor `json:"layers"`
-		}
+		var m descriptor.Manifest
 		if err := descriptor.Unmarshal(data, &m); err != nil {
 			return fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 		}
-		children := append(m.Layers, m.Manifests...)
-		if m.Config != nil {
-			children = append(children, *m.Config)
-		}
-		for _, child := range children {
+		for _, child := range slices.Concat(m.Parts(), m.Manifests) {
 			if err := descriptor.Check(child); err != nil {
 				return fmt.Errorf("manifest %s: %w", desc.Digest, err)
 			}
