@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package document reads the documents that people write: pipelines and their locks, fleets and
-// trust policies. A document is one YAML document (JSON is YAML, too) whose form a JSON Schema
-// defines, the same that editors use. [Schema.Read] checks a document by its schema and decodes
+// trust policies. A document is one YAML document (JSON is YAML too) whose form a JSON Schema
+// defines, which editors use too. [Schema.Read] checks a document against its schema and decodes
 // it. Mistakes are [Errors]: each has its line and column, and says what is wrong and what is
 // wanted.
 //

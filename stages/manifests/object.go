@@ -244,7 +244,7 @@ func appendObjects(out []Object, n *Node, above string, item int32, apiVersion, 
 }
 
 // isObject reports whether a node is an object in any list: it has a kind, or items that are
-// objects. kubectl applies such items even if the node itself spells it Kind.
+// objects. kubectl applies such items even if the node itself has Kind instead of kind.
 func (n *Node) isObject() bool {
 	return n.Get("kind").Text() != "" || slices.ContainsFunc(n.Get("items").items(), func(item Node) bool { return item.isObject() })
 }

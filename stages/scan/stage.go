@@ -123,7 +123,7 @@ type Field struct {
 }
 
 // Parts are the keys of the parts of a reference, relative to the path of the field. Each is a
-// key or a JSON pointer, or several separated by |, of which the first that exists is used. A
+// key or a JSON pointer, or several separated by |; the first that exists is used. A
 // pointer that begins with // is relative to the top of the object.
 type Parts struct {
 	Registry string `json:"registry,omitempty"` // host

@@ -27,7 +27,7 @@ type dispatcher struct {
 	options client.Options
 	log     *slog.Logger
 	note    io.Writer // for people
-	queue   string    // "" is that of the fleet and the version
+	queue   string    // "" means the queue of the fleet and the version
 }
 
 func newDispatcher(p *cli.Program, flags *cli.EngineFlags) (fleet.Engine, error) {
@@ -66,7 +66,7 @@ func (d *dispatcher) Package(ctx context.Context, job fleet.Job, ended func(flee
 	case err != nil:
 		return err
 	case len(workers) == 0 && len(job.Names) == 0:
-		return nil // and no worker that signs
+		return nil // and no worker signs
 	case len(workers) == 0:
 		fmt.Fprintf(d.note, "no worker waits for work on %s yet: start one with 'tape-fleet-temporal worker', of version %s, in a checkout of the repository\n", queue, job.Version)
 	}
@@ -118,7 +118,7 @@ func (d *dispatcher) Status(ctx context.Context, job fleet.Job) (*fleet.Run, err
 	return r, nil
 }
 
-// states are texts for the states of a run.
+// states describes the states of a run.
 var states = map[enums.WorkflowExecutionStatus]string{
 	enums.WORKFLOW_EXECUTION_STATUS_RUNNING:          "running",
 	enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:        "completed",
@@ -136,7 +136,7 @@ func (d *dispatcher) Cancel(ctx context.Context, plan digest.Digest) error {
 		return err
 	}
 	defer c.Close()
-	// The server accepts a cancellation of a run that has ended, too.
+	// The server also accepts a cancellation of a run that has ended.
 	described, err := describe(ctx, c, plan)
 	if err != nil {
 		return err
@@ -150,11 +150,11 @@ func (d *dispatcher) Cancel(ctx context.Context, plan digest.Digest) error {
 	return nil
 }
 
-// describe returns what Temporal knows of the latest run of a plan; nil if there is none.
+// describe returns what Temporal knows about the latest run of a plan, or nil if there is none.
 func describe(ctx context.Context, c client.Client, plan digest.Digest) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 	described, err := c.DescribeWorkflow(ctx, plan.String(), "")
 	if _, missing := errors.AsType[*serviceerror.NotFound](err); missing {
-		return nil, nil //nolint:nilnil // it is no error
+		return nil, nil //nolint:nilnil // this is not an error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for the run of plan %s: %w", plan, err)

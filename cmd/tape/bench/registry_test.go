@@ -38,7 +38,7 @@ func (h *lookedUp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m := manifestPath.FindStringSubmatch(r.URL.Path); m != nil {
 		switch {
 		case m[2] == "manifests" && r.Method == http.MethodPut:
-			data, _ := io.ReadAll(r.Body) // an incomplete manifest is refused below
+			data, _ := io.ReadAll(r.Body) // an incomplete manifest is rejected below
 			r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(data), r.Body))
 			h.put(m[1], data)
 		case m[2] == "referrers" && r.Method == http.MethodGet && h.nothing(m[1], m[3]):

@@ -14,8 +14,8 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// Companion is a program in the folder of tape that links an engine. It has tape's global flags
-// and commands of a fleet, which tape starts if they need the engine.
+// Companion is a program in the same folder as tape that links an engine. It has tape's global flags
+// and the commands of a fleet, which tape starts if they need the engine.
 type Companion struct {
 	Name, Short, Long, Example string
 	// Grace is how long a command may take to end after a signal; 0 means the same as for tape.

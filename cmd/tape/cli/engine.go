@@ -21,7 +21,7 @@ import (
 	"github.com/taped-dev/tape/stages/app/fleet"
 )
 
-// EngineFlags configure how the engine of a fleet is reached. Keys are given by name, not by
+// EngineFlags configure how to reach the engine of a fleet. Keys are given by name, not by
 // value.
 type EngineFlags struct {
 	Address, Namespace, TaskQueue string
@@ -65,7 +65,7 @@ func (e *EngineFlags) add(f *pflag.FlagSet) {
 	e.Add(f)
 }
 
-// check refuses flags that cannot be combined.
+// check returns an error for flags that cannot be combined.
 func (e *EngineFlags) check() error {
 	switch e.engine {
 	case localEngine:
@@ -105,7 +105,7 @@ func (a *program) onEngine(flags *EngineFlags, run func(cmd *cobra.Command, args
 // patience is how long a companion may take to end after a signal.
 const patience = 500 * time.Millisecond
 
-// startCompanion runs this command with the program that links an engine, and ends as it does.
+// startCompanion runs this command with the program that links an engine, and ends with its status.
 func (a *program) startCompanion(cmd *cobra.Command, engine string) error {
 	file := "tape-fleet-" + engine
 	if runtime.GOOS == "windows" {
@@ -127,7 +127,7 @@ func (a *program) startCompanion(cmd *cobra.Command, engine string) error {
 	if path == "" {
 		return fmt.Errorf("there is no %s in %s: put it beside tape", file, strings.Join(dirs, ", "))
 	}
-	ctx := cmd.Root().Context() // without --timeout, which the companion has, too
+	ctx := cmd.Root().Context() // without --timeout, which the companion applies itself
 	started := exec.CommandContext(ctx, path, a.args...)
 	started.Cancel = func() error { return started.Process.Signal(os.Interrupt) }
 	started.WaitDelay = patience

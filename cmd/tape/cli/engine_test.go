@@ -41,7 +41,7 @@ func (r *recorder) Cancel(_ context.Context, plan digest.Digest) error {
 	return nil
 }
 
-// TestCompanion has a program with an engine package a fleet, show the progress of the run and
+// TestCompanion uses a program with an engine to package a fleet, show the progress of the run and
 // cancel it.
 func TestCompanion(t *testing.T) {
 	dir := t.TempDir()

@@ -26,7 +26,7 @@ func (a *program) environment(ctx context.Context) (app.Environment, error) {
 		return app.Environment{}, err
 	}
 	s := a.settings()
-	s.Log, s.Kinds = slog.New(spoken{log.Handler(), a.progress}), a.kinds
+	s.Log, s.Kinds = slog.New(noticeHandler{log.Handler(), a.progress}), a.kinds
 	s.Events = func(e engine.Event) { a.progress.Event(e) }
 	env, err := app.Open(ctx, s)
 	if err != nil {

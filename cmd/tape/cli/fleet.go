@@ -53,7 +53,7 @@ func fleetFile(args []string) (*fleet.File, error) {
 	return fleet.Read(name)
 }
 
-// fleetFlags are those of every command that reads a fleet file.
+// fleetFlags are the flags of every command that reads a fleet file.
 type fleetFlags struct {
 	cacheFlags
 	signed  bool
@@ -295,7 +295,7 @@ func (a *program) fleetPackageCommand() *cobra.Command {
 }
 
 // fleetGarbage is the garbage collection percentage (GOGC) while many applications are packaged.
-// It is lower than the default because packaging them creates many short-lived objects.
+// It is lower than the default, because most objects are short-lived and would otherwise accumulate.
 const fleetGarbage = 40
 
 // parseShard parses I/N. auto takes the shard from the environment of the job: GitLab's

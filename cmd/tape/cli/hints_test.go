@@ -48,11 +48,11 @@ func literals(t *testing.T, dir string, visit func(at token.Position, text strin
 // TestLibraryNamesNoFlags checks that texts of the library do not name flags and commands of
 // this package, because other programs use it too.
 func TestLibraryNamesNoFlags(t *testing.T) {
-	spoken := regexp.MustCompile(`^--[a-z-]+ %|[ (\x60'"]--[a-z]|[ (]-[A-Zp]\b|'tape [a-z]|\btape (package|images|render|list|view|diff|pull|sign|verify|copy|relocate|save|load|cnab|pipeline|interpreter|cache|login) `)
+	named := regexp.MustCompile(`^--[a-z-]+ %|[ (\x60'"]--[a-z]|[ (]-[A-Zp]\b|'tape [a-z]|\btape (package|images|render|list|view|diff|pull|sign|verify|copy|relocate|save|load|cnab|pipeline|interpreter|cache|login) `)
 	others := strings.NewReplacer("git submodule update --init", "", " --user ", "") // flags of git and curl
 	for _, dir := range []string{"engine", "stages", "plugins", "interpreters"} {
 		literals(t, filepath.Join("../../..", dir), func(at token.Position, text string) {
-			if spoken.MatchString(others.Replace(text)) && !strings.HasSuffix(at.Filename, "plugins/serve/serve.go") { // addresses a person who started it in a shell
+			if named.MatchString(others.Replace(text)) && !strings.HasSuffix(at.Filename, "plugins/serve/serve.go") { // addresses a person who started it in a shell
 				t.Errorf("%s: %q names a flag or a command: say what would help in package advice, and how in hints", at, text)
 			}
 		})

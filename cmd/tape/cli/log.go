@@ -19,22 +19,22 @@ func (a *program) log() (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(a.progress, &slog.HandlerOptions{Level: level})), nil
 }
 
-// spoken is a log of which people read what is at least a warning, like the warnings of stages.
-// The rest remains lines of a log.
-type spoken struct {
+// noticeHandler is a log handler that reports warnings and errors in the same way as those of stages.
+// Other records remain lines of the log.
+type noticeHandler struct {
 	slog.Handler
 	progress progress
 }
 
-func (s spoken) Handle(ctx context.Context, r slog.Record) error {
+func (h noticeHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelWarn {
-		return s.Handler.Handle(ctx, r)
+		return h.Handler.Handle(ctx, r)
 	}
-	parts := []string{r.Message} // a thing, and what is wrong with it
+	parts := []string{r.Message} // a message, followed by the values of its attributes
 	r.Attrs(func(a slog.Attr) bool {
 		parts = append(parts, a.Value.String())
 		return true
 	})
-	s.progress.Event(engine.Event{Level: engine.Warning, At: r.Time, Message: strings.Join(parts, ": ")})
+	h.progress.Event(engine.Event{Level: engine.Warning, At: r.Time, Message: strings.Join(parts, ": ")})
 	return nil
 }
