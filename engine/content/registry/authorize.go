@@ -252,7 +252,7 @@ func (a *shortAnswer) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if plain, err := plainJSON(data, a.codings, maxTokenAnswer, ""); err == nil {
+		if plain, err := plainJSON(data, a.codings, maxTokenAnswer); err == nil {
 			data = plain
 		}
 		if a.token {

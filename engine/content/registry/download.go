@@ -20,7 +20,6 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/zstd"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -206,12 +205,10 @@ func decoder(body io.Reader, codings []string) (io.Reader, error) {
 // maxWindow bounds the memory of a decoder, in bytes.
 const maxWindow = 8 << 20
 
-// plainJSON undoes the content codings that a proxy added to a manifest or another document.
-// At most one byte more than limit is returned. want is the digest of the document, "" if
-// unknown.
-func plainJSON(data []byte, codings []string, limit int64, want digest.Digest) ([]byte, error) {
-	if len(codings) == 0 || want != "" && want.Algorithm().FromBytes(data) == want ||
-		want == "" && bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+// plainJSON undoes the content codings that a proxy added to a manifest or another document,
+// unless it only declared them. At most one byte more than limit is returned.
+func plainJSON(data []byte, codings []string, limit int64) ([]byte, error) {
+	if len(codings) == 0 || bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return data, nil
 	}
 	body, err := decoder(bytes.NewReader(data), codings)

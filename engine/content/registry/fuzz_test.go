@@ -67,7 +67,7 @@ func FuzzReferrersPage(f *testing.F) {
 		if next, err := nextPage(resp); err == nil && next != nil && (next.Scheme != "https" || next.Host == "" || next.User != nil) {
 			t.Errorf("next page %q", next)
 		}
-		data, err := readDocument(resp, "manifest", MaxManifest, "")
+		data, err := readDocument(resp, "manifest", MaxManifest)
 		if err != nil {
 			return
 		}

@@ -242,7 +242,7 @@ func (r *Repository) page(ctx context.Context, host docker.RegistryHost, ask req
 			return err
 		}
 		defer drain(resp)
-		data, err := readDocument(resp, what, limit, "")
+		data, err := readDocument(resp, what, limit)
 		if err == nil {
 			err = decode(resp, data)
 		}

@@ -247,7 +247,7 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 			want = ""
 		}
 	}
-	if data, err = readDocument(resp, "manifest", MaxManifest, want); err != nil {
+	if data, err = readDocument(resp, "manifest", MaxManifest); err != nil {
 		return desc, nil, err
 	}
 	algorithm := digest.Canonical
@@ -266,9 +266,8 @@ func (r *Repository) getManifest(ctx context.Context, capability docker.HostCapa
 }
 
 // readDocument reads a manifest or another document of at most limit bytes, without the content
-// codings that a proxy added. It does not wait for one that is announced to be larger. want is
-// its digest, "" if unknown.
-func readDocument(resp *http.Response, what string, limit int64, want digest.Digest) ([]byte, error) {
+// codings that a proxy added. It does not wait for one that is announced to be larger.
+func readDocument(resp *http.Response, what string, limit int64) ([]byte, error) {
 	tooLarge := fmt.Errorf("%s of more than %d bytes: %w", what, limit, errdefs.ErrInvalidArgument)
 	if resp.ContentLength > limit {
 		return nil, tooLarge
@@ -278,7 +277,7 @@ func readDocument(resp *http.Response, what string, limit int64, want digest.Dig
 	if _, err := data.ReadFrom(io.LimitReader(resp.Body, limit+1)); err != nil {
 		return nil, err
 	}
-	plain, err := plainJSON(data.Bytes(), codings(resp.Header), limit, want)
+	plain, err := plainJSON(data.Bytes(), codings(resp.Header), limit)
 	if err == nil && int64(len(plain)) > limit {
 		err = tooLarge
 	}
