@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/taped-dev/tape/engine"
@@ -103,9 +102,9 @@ func each[T any](ctx context.Context, a *program, file string, least, most int, 
 		case err == nil:
 			b.Results = append(b.Results, result)
 		case result == nil:
-			b.fail(a.progress, l, nil, err) // pass nil, not result: JSON would encode a nil *T as null
+			b.fail(a, l, nil, err) // pass nil, not result: JSON would encode a nil *T as null
 		default:
-			b.fail(a.progress, l, result, err)
+			b.fail(a, l, result, err)
 		}
 	}
 	return a.total(b)
@@ -116,7 +115,7 @@ func newBatch(item string) *batch {
 }
 
 // fail records and reports a line that failed.
-func (b *batch) fail(w io.Writer, l line, result any, err error) {
+func (b *batch) fail(a *program, l line, result any, err error) {
 	if refused, ok := errors.AsType[*statusError](err); !errors.Is(err, engine.ErrPolicy) && (!ok || refused.code != exitPolicy) {
 		b.status = exitFailed
 	}
@@ -127,7 +126,7 @@ func (b *batch) fail(w io.Writer, l line, result any, err error) {
 	if b.item == "line" {
 		where = fmt.Sprintf("line %d", l.number)
 	}
-	fmt.Fprintf(w, "tape: %s: %s\n", where, f.Error.Message)
+	fmt.Fprintf(a.progress, "%s: %s: %s\n", a.name, where, f.Error.Message)
 }
 
 // total prints the totals, and what has not been printed yet.

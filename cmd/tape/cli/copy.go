@@ -92,7 +92,7 @@ func (a *program) copied(ctx context.Context, list []line, results []app.CopyRes
 		b.Results = append(b.Results, r)
 	}
 	for _, failed := range app.CopyErrors(err) {
-		b.fail(a.progress, list[failed.Pair], nil, failed.Err)
+		b.fail(a, list[failed.Pair], nil, failed.Err)
 	}
 	return a.total(b)
 }

@@ -91,7 +91,7 @@ func (a *program) eachRoot(ctx context.Context, env app.Environment, report *fle
 			}
 		}
 		if d.err != nil {
-			b.fail(a.progress, line{i + 1, []string{o.Name}}, d.result, d.err)
+			b.fail(a, line{i + 1, []string{o.Name}}, d.result, d.err)
 			continue
 		}
 		b.Results = append(b.Results, d.result)

@@ -254,67 +254,15 @@ func MakePlan(ctx context.Context, o PlanOptions) (*Plan, digest.Digest, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	var (
-		changed      []string
-		applications []Application
-		before       latest
-		reading      errgroup.Group
-	)
-	reading.Go(func() (err error) {
-		if o.Since != "" {
-			changed, err = changedSince(ctx, here, o.Since)
-		}
-		if err == nil {
-			applications, err = o.File.Find(ctx)
-		}
-		return err
-	})
-	reading.Go(func() error {
-		before = latestOf(ctx, kept, here)
-		return nil
-	})
-	if err := reading.Wait(); err != nil {
+	m := planning{PlanOptions: o, kept: kept, here: here, last: map[string]*Planned{}, answers: map[question]func() (images.Answer, error){}, led: map[*Record]func() string{}}
+	if err := m.begin(ctx); err != nil {
 		return nil, "", err
 	}
-	m := planning{PlanOptions: o, kept: kept, before: before.plan, signing: before.signing, asked: before.Asked, last: map[string]*Planned{}, answers: map[question]func() (images.Answer, error){}, led: map[*Record]func() string{}, plan: &Plan{
-		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: o.Version, Commit: here.head.Commit, When: here.head.When,
-		Applications: make([]Planned, len(applications)), Images: images.Known{},
-	}}
-	for _, p := range m.before.all() {
-		m.last[p.Name] = p
-	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer func() {
-		stop(context.Canceled)
-		_ = m.asking.Wait()
-		_ = m.leading.Wait()
-	}()
-	m.asking.SetLimit(atonce.Tasks)
-	m.leading.SetLimit(atonce.Tasks)
-	if o.Since == "" {
-		m.early(ctx, applications)
-	}
-	if err := m.survey(ctx, here, applications, changed); err != nil {
+	if err := m.make(ctx); err != nil {
 		return nil, "", err
 	}
-	if err := o.File.distinct(m.plan.Applications); err != nil {
-		return nil, "", err
-	}
-	if err := m.resolve(ctx); err != nil {
-		return nil, "", err
-	}
-	if err := m.decide(ctx); err != nil {
-		return nil, "", err
-	}
-	data, err := engine.MarshalJSON(m.plan)
+	dgst, err := m.keep(ctx)
 	if err != nil {
-		return nil, "", err
-	}
-	dgst := digest.FromBytes(data)
-	var keeping errgroup.Group
-	keeping.Go(func() error { return kept.Put(ctx, dgst, map[string][]byte{documentName: data}) })
-	keeping.Go(func() error { return put(ctx, kept, latestKey(here), m.latest(dgst)) })
-	if err := keeping.Wait(); err != nil {
 		return nil, "", fmt.Errorf("keep the plan: %w", err)
 	}
 	if o.Shared && o.Cache != nil && !get(ctx, o.Cache, dgst, &Plan{}) {
@@ -373,7 +321,11 @@ func LatestPlan(ctx context.Context, o Options) (digest.Digest, error) {
 // planning makes a plan.
 type planning struct {
 	PlanOptions
-	kept   keepers
+	kept         keepers
+	here         checkout
+	applications []Application
+	changed      []string // files since the given revision
+
 	plan   *Plan
 	before *Plan
 	// signing reports that unchanged applications of the previous plan were packaged again.
@@ -389,18 +341,89 @@ type planning struct {
 	led      map[*Record]func() string                  // why the tags of a record no longer lead to it
 }
 
+// begin finds the applications, and what is known from earlier runs.
+func (m *planning) begin(ctx context.Context) error {
+	var (
+		before  latest
+		reading errgroup.Group
+	)
+	reading.Go(func() (err error) {
+		if m.Since != "" {
+			m.changed, err = changedSince(ctx, m.here, m.Since)
+		}
+		if err == nil {
+			m.applications, err = m.File.Find(ctx)
+		}
+		return err
+	})
+	reading.Go(func() error {
+		before = latestOf(ctx, m.kept, m.here)
+		return nil
+	})
+	if err := reading.Wait(); err != nil {
+		return err
+	}
+	m.before, m.signing, m.asked = before.plan, before.signing, before.Asked
+	for _, p := range m.before.all() {
+		m.last[p.Name] = p
+	}
+	m.plan = &Plan{
+		APIVersion: pipeline.APIVersion, Kind: PlanKind, Version: m.Version, Commit: m.here.head.Commit, When: m.here.head.When,
+		Applications: make([]Planned, len(m.applications)), Images: images.Known{},
+	}
+	return nil
+}
+
+// make reads the applications, asks registries, and decides.
+func (m *planning) make(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer func() {
+		stop(context.Canceled)
+		_ = m.asking.Wait()
+		_ = m.leading.Wait()
+	}()
+	m.asking.SetLimit(atonce.Tasks)
+	m.leading.SetLimit(atonce.Tasks)
+	if m.Since == "" {
+		m.early(ctx)
+	}
+	if err := m.survey(ctx); err != nil {
+		return err
+	}
+	if err := m.File.distinct(m.plan.Applications); err != nil {
+		return err
+	}
+	if err := m.resolve(ctx); err != nil {
+		return err
+	}
+	return m.decide(ctx)
+}
+
+// keep keeps the plan, and what the next one is compared with.
+func (m *planning) keep(ctx context.Context) (digest.Digest, error) {
+	data, err := engine.MarshalJSON(m.plan)
+	if err != nil {
+		return "", err
+	}
+	dgst := digest.FromBytes(data)
+	var keeping errgroup.Group
+	keeping.Go(func() error { return m.kept.Put(ctx, dgst, map[string][]byte{documentName: data}) })
+	keeping.Go(func() error { return put(ctx, m.kept, latestKey(m.here), m.latest(dgst)) })
+	return dgst, keeping.Wait()
+}
+
 // early starts to ask registries about the applications in the previous plan: most of it will
 // be needed, and reading the applications takes as long.
-func (m *planning) early(ctx context.Context, applications []Application) {
+func (m *planning) early(ctx context.Context) {
 	var known []*Planned
-	for _, a := range applications {
+	for _, a := range m.applications {
 		if last := m.last[a.Name]; last != nil && last.Survey != nil && !last.Survey.Local {
 			known = append(known, last)
 		}
 	}
 	m.asking.Go(func() error {
 		for _, last := range known {
-			m.begin(ctx, last.Survey)
+			m.askAbout(ctx, last.Survey)
 		}
 		return nil
 	})
@@ -417,8 +440,8 @@ func (m *planning) early(ctx context.Context, applications []Application) {
 	})
 }
 
-// begin starts to ask about the images of an application.
-func (m *planning) begin(ctx context.Context, s *app.Survey) {
+// askAbout starts to ask about the images of an application.
+func (m *planning) askAbout(ctx context.Context, s *app.Survey) {
 	for _, q := range questionsOf(s) {
 		m.ask(ctx, q)
 	}
@@ -443,13 +466,13 @@ func (m *planning) tell() {
 }
 
 // survey reads every application, and renders those that changed.
-func (m *planning) survey(ctx context.Context, here checkout, applications []Application, changed []string) error {
-	m.doing(DoRead, len(applications))
-	return atonce.Each(ctx, cmp.Or(m.Concurrency, atonce.Applications), applications, func(reading context.Context, i int, a Application) error {
+func (m *planning) survey(ctx context.Context) error {
+	m.doing(DoRead, len(m.applications))
+	return atonce.Each(ctx, cmp.Or(m.Concurrency, atonce.Applications), m.applications, func(reading context.Context, i int, a Application) error {
 		defer m.did()
 		p := &m.plan.Applications[i]
 		p.Application = a
-		err := m.surveyOne(reading, here, p, changed)
+		err := m.surveyOne(reading, p)
 		if cause := context.Cause(reading); cause != nil {
 			return cause
 		}
@@ -457,7 +480,7 @@ func (m *planning) survey(ctx context.Context, here checkout, applications []App
 			p.State, p.Failure, p.Reason = ToPackage, failureOf(err), "it cannot be read"
 		}
 		if p.asks() {
-			m.begin(ctx, p.Survey) // while others are read
+			m.askAbout(ctx, p.Survey) // while others are read
 		}
 		return nil
 	})
@@ -468,12 +491,12 @@ func (p *Planned) asks() bool { return p.State != Skipped && p.Survey != nil && 
 
 // surveyOne surveys an application. It is rendered unless that is known to give the same
 // result.
-func (m *planning) surveyOne(ctx context.Context, here checkout, p *Planned, changed []string) (err error) {
+func (m *planning) surveyOne(ctx context.Context, p *Planned) (err error) {
 	last := m.last[p.Name]
 	options := app.SurveyOptions{PackageOptions: m.options(p.Application), Render: true}
 	if last != nil || m.Since != "" {
 		options.Unless = func(s *app.Survey) bool {
-			if m.Since != "" && !touch(changed, here, m.File, p.Application, s) {
+			if m.Since != "" && !touch(m.changed, m.here, m.File, p.Application, s) {
 				p.State, p.Reason = Skipped, "no file of it changed since "+m.Since
 				return true
 			}
