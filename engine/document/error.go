@@ -60,11 +60,7 @@ func (p *Problems) Cause(at Position, err error) {
 
 // Unknown adds a key that is none of those known.
 func (p *Problems) Unknown(at Position, key string, known []string) {
-	hint := nearest.Hint(key, slices.Values(known))
-	if hint == "" && len(known) > 0 {
-		hint = "; want " + strings.Join(known, ", ")
-	}
-	p.Add(at, "unknown key %q%s", key, hint)
+	p.Add(at, "unknown key %q%s", key, nearest.HintOrAll(key, known))
 }
 
 // Err returns the mistakes as [Errors], sorted and without duplicates; nil if there are none.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/taped-dev/tape/engine/document"
+	"github.com/taped-dev/tape/internal/nearest"
 )
 
 // environmentPattern is what the name of an environment must match: it is a folder of the
@@ -85,7 +86,7 @@ func inEnvironments(sources []source, all []environment, only []string, p *docum
 		case len(all) == 0:
 			p.Add(document.Position{}, "there is no environment %q: the pipeline has no environments", name)
 		case !slices.Contains(names, name):
-			p.Add(document.Position{}, "there is no environment %q%s", name, hintOrList(name, names))
+			p.Add(document.Position{}, "there is no environment %q%s", name, nearest.HintOrAll(name, names))
 		}
 	}
 	if len(all) == 0 {
@@ -110,7 +111,7 @@ func (e environment) sources(all []source, p *document.Problems) []source {
 	}
 	for name, over := range e.over {
 		if !slices.Contains(names, name) {
-			p.Add(over.At, "environment %q changes source %q, which does not exist%s", e.name, name, hintOrList(name, names))
+			p.Add(over.At, "environment %q changes source %q, which does not exist%s", e.name, name, nearest.HintOrAll(name, names))
 		}
 	}
 	skipped := map[string]bool{}
@@ -118,7 +119,7 @@ func (e environment) sources(all []source, p *document.Problems) []source {
 		_, changed := e.over[item.Scalar]
 		switch {
 		case !slices.Contains(names, item.Scalar):
-			p.Add(item.At, "environment %q skips source %q, which does not exist%s", e.name, item.Scalar, hintOrList(item.Scalar, names))
+			p.Add(item.At, "environment %q skips source %q, which does not exist%s", e.name, item.Scalar, nearest.HintOrAll(item.Scalar, names))
 		case skipped[item.Scalar]:
 			p.Add(item.At, "environment %q skips source %q twice", e.name, item.Scalar)
 		case changed:

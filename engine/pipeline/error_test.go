@@ -34,7 +34,7 @@ func TestErrors(t *testing.T) {
 
 		// the form of the file
 		{"unknown key", "sorces: []", nil, `tape.yaml:3:1: unknown key "sorces" (did you mean "sources"?)`},
-		{"very unknown key", "everything: []", nil, `tape.yaml:3:1: unknown key "everything"; want apiVersion, kind, args, sources, environments, images, output, nodes`},
+		{"very unknown key", "everything: []", nil, `tape.yaml:3:1: unknown key "everything"; want apiVersion, args, environments, images, kind, nodes, output, sources`},
 		{"unknown key of images", "sources: [{path: x}]\nimages:\n  platfrom: linux/amd64", nil, `tape.yaml:5:3: unknown key "platfrom" (did you mean "platform"?)`},
 		{"unknown key of a source", "sources:\n  - path: x\n    opitons: {}", nil, `tape.yaml:5:5: unknown key "opitons" (did you mean "options"?)`},
 		{"unknown key of a node", "nodes:\n  scan:\n    input: {}", nil, `tape.yaml:5:5: unknown key "input" (did you mean "inputs"?)`},

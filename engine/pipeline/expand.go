@@ -188,7 +188,7 @@ func (e *Expanded) resolve(n *expandedNode, p *document.Problems) {
 			for _, port := range n.kind.Inputs {
 				names = append(names, port.Name)
 			}
-			p.Add(in.at, "node %q has no input %q%s", n.name, in.name, hintOrList(in.name, names))
+			p.Add(in.at, "node %q has no input %q%s", n.name, in.name, nearest.HintOrAll(in.name, names))
 			continue
 		}
 		port := n.kind.Inputs[i]
@@ -247,7 +247,7 @@ func (e *Expanded) resolveRef(n expandedNode, port Port, r ref, p *document.Prob
 	}
 	for _, f := range found {
 		if outputs := e.node(f.node).kind.Outputs; !slices.Contains(outputs, f.output) {
-			p.Add(r.at, "input %q of node %q refers to output %q of node %q, which does not exist%s", port.Name, n.name, f.output, f.node, hintOrList(f.output, outputs))
+			p.Add(r.at, "input %q of node %q refers to output %q of node %q, which does not exist%s", port.Name, n.name, f.output, f.node, nearest.HintOrAll(f.output, outputs))
 			return nil
 		}
 	}
@@ -274,14 +274,6 @@ func (e *Expanded) names() map[string]bool {
 		}
 	}
 	return names
-}
-
-// hintOrList returns the nearest name as a hint, or else all names.
-func hintOrList(wrong string, names []string) string {
-	if hint := nearest.Hint(wrong, slices.Values(names)); hint != "" || len(names) == 0 {
-		return hint
-	}
-	return "; want " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
 
 // Stages returns the executor of the kinds that the pipeline may use.

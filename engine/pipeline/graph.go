@@ -132,7 +132,7 @@ func (e *Expanded) report(n expandedNode, with *document.Value, v document.Viola
 	case v.Quotes && n.secret(v.Path):
 		p.Add(at, "option %s of %s: its value is not allowed", path, n.uses)
 	case v.Unknown != "":
-		p.Add(at, "%s has no option %q%s", strings.TrimPrefix(path+" of "+n.uses, " of "), v.Unknown, hintOrList(v.Unknown, v.Known))
+		p.Add(at, "%s has no option %q%s", strings.TrimPrefix(path+" of "+n.uses, " of "), v.Unknown, nearest.HintOrAll(v.Unknown, v.Known))
 	case v.Missing != "" && path != "":
 		p.Add(at, "%s of %s needs %q", path, n.uses, v.Missing)
 	case v.Missing != "" && !needed:
@@ -216,5 +216,5 @@ func (e *Expanded) placed(n expandedNode, mistakes engine.OptionErrors, prefix s
 
 // nearestKind returns a hint for the name of a kind.
 func (t *Table) nearestKind(name string) string {
-	return hintOrList(name, slices.Collect(maps.Keys(t.kinds)))
+	return nearest.HintOrAll(name, slices.Collect(maps.Keys(t.kinds)))
 }

@@ -54,12 +54,12 @@ func (t *Table) Parse(file string, data []byte) (*Pipeline, error) {
 	// Check the form, which does not depend on arguments. Expand checks it again once the
 	// arguments are known.
 	form().Check(root, &p)
-	known(root, &p, slices.Concat([]string{"apiVersion", "kind", "args", "sources", "environments"}, slices.Sorted(maps.Keys(t.sections)), []string{"nodes"})...)
+	known(root, &p, append(slices.Collect(maps.Keys(t.sections)), "apiVersion", "kind", "args", "sources", "environments", "nodes")...)
 	for section, keys := range t.sections {
 		if v := root.Get(section); v != nil && v.Kind != document.Mapping && v.Kind != document.Null {
 			p.Add(v.At, "%s must be a mapping, not %s", section, v.Kind.An())
 		} else if v != nil {
-			known(v, &p, slices.Sorted(maps.Keys(keys))...)
+			known(v, &p, slices.Collect(maps.Keys(keys))...)
 		}
 	}
 	if err := p.Err(); err != nil {

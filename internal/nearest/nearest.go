@@ -36,3 +36,11 @@ func Hint(typed string, names iter.Seq[string]) string {
 	}
 	return fmt.Sprintf(" (did you mean %q?)", name)
 }
+
+// HintOrAll returns Hint, or else the end of an error message that lists all names.
+func HintOrAll(typed string, names []string) string {
+	if hint := Hint(typed, slices.Values(names)); hint != "" || len(names) == 0 {
+		return hint
+	}
+	return "; want " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+}

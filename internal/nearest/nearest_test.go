@@ -41,3 +41,14 @@ func TestHint(t *testing.T) {
 		t.Errorf("Hint = %q, want none", got)
 	}
 }
+
+func TestHintOrAll(t *testing.T) {
+	for typed, want := range map[string]string{"source": ` (did you mean "sources"?)`, "x": "; want nodes, sources"} {
+		if got := nearest.HintOrAll(typed, []string{"sources", "nodes"}); got != want {
+			t.Errorf("HintOrAll(%q) = %q, want %q", typed, got, want)
+		}
+	}
+	if got := nearest.HintOrAll("x", nil); got != "" {
+		t.Errorf("HintOrAll of nothing = %q", got)
+	}
+}
