@@ -46,7 +46,7 @@ func (s *source) render() ([]interpreter.File, []interpreter.Diagnostic, error) 
 		if s.Expression != "" {
 			what = s.Expression + " of " + what
 		}
-		return nil, nil, problem("there is no Kubernetes object in %s: name other packages with 'packages' (./... for all below the source), or the value that holds the objects with 'expression'", what)
+		return nil, nil, problem("there is no Kubernetes object in %s: name other packages with 'packages' (./... for all below the source), or the value that contains the objects with 'expression'", what)
 	}
 	return files(all), remarks, nil
 }

@@ -119,7 +119,7 @@ func mutualTLS(client string) (*tls.Config, []byte, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(client)) {
-		return nil, nil, errors.New("$PLUGIN_CLIENT_CERT holds no certificate")
+		return nil, nil, errors.New("$PLUGIN_CLIENT_CERT contains no certificate")
 	}
 	cert, err := wire.NewCertificate()
 	if err != nil {

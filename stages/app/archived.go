@@ -148,13 +148,13 @@ func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exa
 		return nil
 	case 1:
 	default:
-		return refused{fmt.Errorf("it holds %d applications, but an archive has one: it is not what was saved", len(roots))}
+		return refused{fmt.Errorf("it contains %d applications, but an archive has one: it is not what was saved", len(roots))}
 	}
 	app, err := artifact.OpenRoot(ctx, o, roots[0])
 	if err != nil {
 		return refusal(err)
 	}
-	if err := o.asSaved(ctx, app, exact); err != nil {
+	if err := o.checkOne(ctx, app, exact); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
@@ -210,8 +210,8 @@ func checkTaken(ctx context.Context, ref string) (err error) {
 	return err
 }
 
-// asSaved implements checkArchive for one application.
-func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact bool) error {
+// checkOne implements checkArchive for one application.
+func (o *opened) checkOne(ctx context.Context, app *artifact.Application, exact bool) error {
 	there, err := o.layout.Blobs()
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 			return fmt.Errorf("it is incomplete, save it again: manifest %s is not in %s", desc.Digest, o.layout.Path())
 		}
 	}
-	want, index, err := o.saveAgain(ctx, app)
+	want, index, err := o.regenerate(ctx, app)
 	if errdefs.IsNotFound(err) {
 		err = fmt.Errorf("it is incomplete, save it again: %w", err)
 	}
@@ -272,9 +272,9 @@ func (o *opened) asSaved(ctx context.Context, app *artifact.Application, exact b
 // maxTags limits the tags and the platforms of an archive.
 const maxTags = 1000
 
-// saveAgain returns what Save would write for the application, including index.json. Only the
+// regenerate returns what Save would write for the application, including index.json. Only the
 // tags and platforms are taken from the archive's own index.
-func (o *opened) saveAgain(ctx context.Context, app *artifact.Application) (*saving, []byte, error) {
+func (o *opened) regenerate(ctx context.Context, app *artifact.Application) (*saving, []byte, error) {
 	var tags []string
 	platforms := []string{""}
 	for _, desc := range o.layout.Index().Manifests {
@@ -335,9 +335,9 @@ func sameIndex(found, want []byte) error {
 	more, missing := without(is.Manifests, should.Manifests), without(should.Manifests, is.Manifests)
 	switch {
 	case len(more) > 0:
-		return fmt.Errorf("its index.json lists %s, which is not in the application: it is not what was saved", called(more[0]))
+		return fmt.Errorf("its index.json lists %s, which is not in the application: it is not what was saved", nameOf(more[0]))
 	case len(missing) > 0:
-		return fmt.Errorf("its index.json does not list %s: it is not what was saved", called(missing[0]))
+		return fmt.Errorf("its index.json does not list %s: it is not what was saved", nameOf(missing[0]))
 	}
 	return errors.New("its index.json is encoded differently: it is not what was saved")
 }
@@ -355,8 +355,8 @@ func without(list, others []ocispec.Descriptor) (rest []ocispec.Descriptor) {
 	return slices.DeleteFunc(slices.Clone(list), func(desc ocispec.Descriptor) bool { return known[key(desc)] })
 }
 
-// called describes a manifest and its name in index.json.
-func called(desc ocispec.Descriptor) string {
+// nameOf describes a manifest and its name in index.json.
+func nameOf(desc ocispec.Descriptor) string {
 	for _, key := range []string{images.AnnotationImageName, ocispec.AnnotationRefName} {
 		if name := desc.Annotations[key]; name != "" {
 			return fmt.Sprintf("%s as %q", desc.Digest, name)

@@ -59,8 +59,8 @@ func sortMatters(list []Matter) {
 	})
 }
 
-// takesAlong lists kinds whose deletion deletes other things, with a description of those.
-var takesAlong = map[ObjectKey]string{
+// alsoDeletes lists kinds whose deletion deletes other things, with a description of those.
+var alsoDeletes = map[ObjectKey]string{
 	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: "every object of its kind",
 	{Kind: "Namespace"}:             "everything in it",
 	{Kind: "PersistentVolumeClaim"}: "the data in it",
@@ -69,7 +69,7 @@ var takesAlong = map[ObjectKey]string{
 // removed returns the matter of an object that was removed.
 func removed(key ObjectKey) Matter {
 	text := "is gone"
-	if along := takesAlong[ObjectKey{Group: key.Group, Kind: key.Kind}]; along != "" {
+	if along := alsoDeletes[ObjectKey{Group: key.Group, Kind: key.Kind}]; along != "" {
 		text += "; deleting it deletes " + along
 	}
 	return Matter{What: Removed, Object: &key, Text: text}
@@ -77,7 +77,7 @@ func removed(key ObjectKey) Matter {
 
 // weight is greater for matters that come first among those of one concern.
 func weight(m Matter) int {
-	if m.What == Removed && m.Object != nil && takesAlong[ObjectKey{Group: m.Object.Group, Kind: m.Object.Kind}] != "" {
+	if m.What == Removed && m.Object != nil && alsoDeletes[ObjectKey{Group: m.Object.Group, Kind: m.Object.Kind}] != "" {
 		return 1
 	}
 	return 0

@@ -61,7 +61,7 @@ func open(ctx context.Context, client *registry.Client, ref string) (*opened, er
 	if _, err := os.Stat(ref); err == nil {
 		at, ok := applicationReference(ref)
 		if !ok && !isArchiveName(ref) {
-			return nil, usagef("%s holds no application: give the archive or the OCI layout of one, or REGISTRY/REPOSITORY:TAG", ref)
+			return nil, usagef("%s contains no application: give the archive or the OCI layout of one, or REGISTRY/REPOSITORY:TAG", ref)
 		}
 		return open(ctx, client, at)
 	}

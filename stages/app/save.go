@@ -143,7 +143,7 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 		return nil, err
 	}
 	if at.layout == nil {
-		if err := s.stays(ctx, app, at, o); err != nil {
+		if err := s.noteMissing(ctx, app, at, o); err != nil {
 			return nil, err
 		}
 	}
@@ -152,9 +152,9 @@ func newSaving(ctx context.Context, app *artifact.Application, at *opened, o Sav
 	return s, s.application(ctx, at, app.Root, app.Index, signatures)
 }
 
-// stays reports what is attached to the application but missing from its archive, which contains
+// noteMissing reports what is attached to the application but missing from its archive, which contains
 // only what the root and referrers lead to.
-func (s *saving) stays(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) error {
+func (s *saving) noteMissing(ctx context.Context, app *artifact.Application, at *opened, o SaveOptions) error {
 	subjects, err := manifestsOf(ctx, at, app.Root)
 	if err != nil {
 		return err

@@ -165,7 +165,7 @@ func TestStatementVariants(t *testing.T) {
 			if ok {
 				accepted++
 			}
-			if ok && vouchedFor.MatchString(v.name) {
+			if ok && traced.MatchString(v.name) {
 				t.Error("verify accepts it")
 			}
 			for _, key := range []string{"", a.public} {
@@ -190,9 +190,9 @@ const step = 7
 // mostAllocated is the memory that a run with valid statements allocates.
 const mostAllocated = 32 << 20
 
-// vouchedFor matches the values that verify follows byte by byte: the files that the content was
+// traced matches the values that verify follows byte by byte: the files that the content was
 // rendered from, its edits, and the parameters of the provenance.
-var vouchedFor = regexp.MustCompile(`^0/predicate/buildDefinition/buildType: |^[23]/(subject|predicate/inputs)/0/(name|output|digest/sha256): |^3/predicate/edits/0/(file|original|replaced|digest|offset): `)
+var traced = regexp.MustCompile(`^0/predicate/buildDefinition/buildType: |^[23]/(subject|predicate/inputs)/0/(name|output|digest/sha256): |^3/predicate/edits/0/(file|original|replaced|digest|offset): `)
 
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}

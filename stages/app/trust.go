@@ -205,11 +205,11 @@ func checkImage(ctx context.Context, policy *trust.Policy, at *opened, image oci
 	if err := policy.Unnamed("image " + name); err != nil && len(findings) == 0 {
 		return refused{fmt.Errorf("it is not trusted: %w", err)}
 	}
-	return unheld("image "+name, findings)
+	return untrusted("image "+name, findings)
 }
 
-// unheld returns an error if a finding is not OK.
-func unheld(what string, findings []trust.Finding) error {
+// untrusted returns an error if a finding is not OK.
+func untrusted(what string, findings []trust.Finding) error {
 	for _, f := range findings {
 		if f.OK {
 			continue
@@ -308,7 +308,7 @@ func (g *gate) checkImages(ctx context.Context, t *engine.Task, outputs engine.O
 		if err != nil {
 			return fmt.Errorf("image %s: %w", image.Source, err)
 		}
-		if err := unheld("image "+s.String(), findings); err != nil {
+		if err := untrusted("image "+s.String(), findings); err != nil {
 			refusals = append(refusals, err)
 		}
 		named = named || len(findings) > 0

@@ -48,7 +48,7 @@ func NewFrom(config map[string]local.Place, folder string) (From, error) {
 		case !strings.Contains(written, "*"):
 			name := normalise(written)
 			if other, twice := f.references[name]; twice && other != place {
-				return f, fmt.Errorf("image %s is to be read from %s, but another spelling of its name says %s: remove one of the two", written, place, other)
+				return f, fmt.Errorf("image %s is to be read from %s, but another spelling of its name has %s: remove one of the two", written, place, other)
 			}
 			f.references[name] = place
 		case place.IsFile():

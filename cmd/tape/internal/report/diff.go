@@ -524,13 +524,13 @@ func (n names) schemaSection(o app.ObjectChange) diffSection {
 	for _, l := range versions {
 		counts[l.kind]++
 	}
-	var told []string
+	var parts []string
 	for i, how := range []string{"gone", "changed", "new"} {
 		if counts[i] > 0 {
-			told = append(told, fmt.Sprintf("%d %s", counts[i], how))
+			parts = append(parts, fmt.Sprintf("%d %s", counts[i], how))
 		}
 	}
-	s := diffSection{Objects: []app.ObjectKey{o.ObjectKey}, Title: "fields " + strings.Join(told, ", ")}
+	s := diffSection{Objects: []app.ObjectKey{o.ObjectKey}, Title: "fields " + strings.Join(parts, ", ")}
 	more := 0
 	for _, l := range inPlaces(versions) {
 		if len(s.Lines) == maxSchema {
