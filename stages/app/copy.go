@@ -375,7 +375,7 @@ func (c *copying) application(ctx context.Context, result *CopyResult) error {
 	if c.app.Format != artifact.FormatOriginal && c.to.tag != "" {
 		tags = append(tags, transfer.Tagged{Tag: artifact.ContentTag(c.to.tag), Desc: c.app.Content})
 	}
-	var below map[digest.Digest]bool // manifests that index.json must not list
+	var below map[digest.Digest]bool // manifests that are not listed as referrers
 	if c.to.repository == "" {
 		// Readers enter a layout at the root, and find everything below it from there.
 		tags, below = nil, map[digest.Digest]bool{}
