@@ -42,6 +42,8 @@ build: ## build tape and its interpreters into bin/
 UNWATCHED := compress/flate encoding/json regexp go.yaml.in/yaml/v3 golang.org/x/crypto/scrypt
 test: export GOFLAGS += -vet=off -ldflags=-s '-gcflags=all=-dwarf=false -l' -gcflags=std=-dwarf=false \
 	-gcflags=github.com/taped-dev/tape/...=-dwarf=false $(foreach p,$(UNWATCHED),'-gcflags=$(p)=-dwarf=false -l -race=false')
+# Compilers and tests have memory to spare, and collect half as often.
+test: export GOGC ?= 200
 # A store syncs each blob that it writes five times. On a disk, the tests would wait for that for more
 # than a minute in each of two packages, so that they, and Go's builds, write to memory instead if
 # 4 GiB of it may hold files and programs, unless TMPDIR is set.
