@@ -73,8 +73,18 @@ func connectDocker(host string) (*dockerClient, error) {
 
 // contextHost returns the daemon's address in the current context of the docker command.
 func contextHost() (string, error) {
-	dir := config.Dir()
-	name := os.Getenv("DOCKER_CONTEXT")
+	// config.Dir would return the folder of its first call.
+	dir, name := os.Getenv("DOCKER_CONFIG"), os.Getenv("DOCKER_CONTEXT")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil && name == "" {
+			return defaultDocker, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(home, ".docker")
+	}
 	if name == "" {
 		file, err := config.Load(dir)
 		if err != nil {

@@ -291,6 +291,11 @@ func TestLayoutThatChanges(t *testing.T) {
 
 // TestContext finds the daemon of the docker command's context.
 func TestContext(t *testing.T) {
+	t.Setenv("DOCKER_CONTEXT", "mine")
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	if _, err := places(t, local.Options{}).Open(t.Context(), local.Docker, "docker.io/library/app:dev"); err == nil || !strings.Contains(err.Error(), `context "mine"`) {
+		t.Errorf("a context of another folder: %v", err)
+	}
 	dir := t.TempDir()
 	t.Setenv("DOCKER_CONFIG", dir)
 	options := daemon(t, map[string]image{"app:dev": {saved{}.id(t), saved{}.tar(t)}})
@@ -302,7 +307,6 @@ func TestContext(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(meta, "meta.json"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DOCKER_CONTEXT", "mine")
 	if _, err := places(t, local.Options{}).Open(t.Context(), local.Docker, "docker.io/library/app:dev"); err != nil {
 		t.Error(err)
 	}
