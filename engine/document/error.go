@@ -58,7 +58,7 @@ func (p *Problems) Cause(at Position, err error) {
 	*p = append(*p, &Error{Position: at, Message: err.Error(), cause: err})
 }
 
-// Unknown adds a key that is none of those known.
+// Unknown adds a key that is not one of the known ones.
 func (p *Problems) Unknown(at Position, key string, known []string) {
 	p.Add(at, "unknown key %q%s", key, nearest.HintOrAll(key, known))
 }

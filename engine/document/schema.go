@@ -116,11 +116,11 @@ func (s *Schema) Check(v *Value, p *Problems) {
 		case one.Unknown != "":
 			p.Unknown(one.At, one.Unknown, one.Known)
 		case one.Missing != "" && len(one.Path) == 0:
-			p.Add(one.At, "%s is missing%s", one.Missing, one.Says)
+			p.Add(one.At, "%s is missing%s", one.Missing, one.Text)
 		case one.Missing != "":
 			p.Add(one.At, "%s needs %q", name, one.Missing)
 		default:
-			p.Add(one.At, "%s%s", name, one.Says)
+			p.Add(one.At, "%s%s", name, one.Text)
 		}
 	}
 }
@@ -134,9 +134,10 @@ type Violation struct {
 	// those that it may have.
 	Missing, Unknown string
 	Known            []string
-	// Says is what is wrong with the part otherwise: it follows its name.
-	Says string
-	// Quotes reports whether Says may quote the value.
+	// Text describes any other mistake: it continues a sentence that begins with the name of the
+	// part. After Missing it may say what is wanted.
+	Text string
+	// Quotes reports whether Text may quote the value.
 	Quotes bool
 }
 
@@ -207,12 +208,12 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 				wanted = append(wanted, what)
 			}
 		}
-		v.Says = fmt.Sprintf(" must be %s, not %s", strings.Join(wanted, " or "), value.Kind.An())
+		v.Text = fmt.Sprintf(" must be %s, not %s", strings.Join(wanted, " or "), value.Kind.An())
 		if slices.Contains(k.Want, string(Text)) && value.Plain && value.Kind != Null {
 			if !explained {
 				hint = "write it in quotes"
 			}
-			v.Says += ": " + hint
+			v.Text += ": " + hint
 		}
 		return []Violation{v}
 	case *kind.AdditionalProperties:
@@ -224,7 +225,7 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 				one.At = at
 			}
 			if explained && properties == nil {
-				one.Unknown, one.Says = "", fmt.Sprintf(" has the key %q: %s", name, hint)
+				one.Unknown, one.Text = "", fmt.Sprintf(" has the key %q: %s", name, hint)
 			}
 			out = append(out, one)
 		}
@@ -238,39 +239,39 @@ func (s *Schema) violations(root *Value, err *jsonschema.ValidationError) []Viol
 			one := v
 			one.Missing = name
 			if property, _ := properties[name].(map[string]any); property["const"] != nil {
-				one.Says = fmt.Sprintf("; want %s: %v", name, property["const"])
+				one.Text = fmt.Sprintf("; want %s: %v", name, property["const"])
 			}
 			out = append(out, one)
 		}
 		return out
 	case *kind.UniqueItems:
 		twice := k.Duplicates[1]
-		v.At, v.Path, v.Says = value.Items[twice].At, append(v.Path, strconv.Itoa(twice)), " is there twice"
+		v.At, v.Path, v.Text = value.Items[twice].At, append(v.Path, strconv.Itoa(twice)), " is there twice"
 	case *kind.Enum:
 		wanted := make([]string, len(k.Want))
 		for i, w := range k.Want {
 			wanted[i] = fmt.Sprint(w)
 		}
-		v.Says = fmt.Sprintf(" is %s, want %s%s", value.shown(), strings.Join(wanted, " or "), nearest.Hint(value.Scalar, slices.Values(wanted)))
+		v.Text = fmt.Sprintf(" is %s, want %s%s", value.shown(), strings.Join(wanted, " or "), nearest.Hint(value.Scalar, slices.Values(wanted)))
 	case *kind.Const:
-		v.Says = fmt.Sprintf(" is %s, want %v", value.shown(), k.Want)
+		v.Text = fmt.Sprintf(" is %s, want %v", value.shown(), k.Want)
 	case *kind.Minimum:
-		v.Says = fmt.Sprintf(" is %s, want %s or more", k.Got.RatString(), k.Want.RatString())
+		v.Text = fmt.Sprintf(" is %s, want %s or more", k.Got.RatString(), k.Want.RatString())
 	case *kind.Maximum:
-		v.Says = fmt.Sprintf(" is %s, want %s or less", k.Got.RatString(), k.Want.RatString())
+		v.Text = fmt.Sprintf(" is %s, want %s or less", k.Got.RatString(), k.Want.RatString())
 	default:
-		v.Says = ": " + k.LocalizedString(message.NewPrinter(language.English))
+		v.Text = ": " + k.LocalizedString(message.NewPrinter(language.English))
 		if value.empty() {
-			v.Says = " is empty"
+			v.Text = " is empty"
 		}
 	}
 	switch {
 	case explained && value.empty():
-		v.Says = " is empty: " + hint
+		v.Text = " is empty: " + hint
 	case explained && value.Kind == Text:
-		v.Says = fmt.Sprintf(" is %q: %s", value.Scalar, hint)
+		v.Text = fmt.Sprintf(" is %q: %s", value.Scalar, hint)
 	case explained:
-		v.Says = ": " + hint
+		v.Text = ": " + hint
 	}
 	return []Violation{v}
 }

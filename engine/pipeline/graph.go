@@ -146,7 +146,7 @@ func (e *Expanded) report(n expandedNode, with *document.Value, v document.Viola
 	case v.Missing != "":
 		p.Add(e.blame(n), "node %q needs option %q", n.name, v.Missing)
 	default:
-		p.Add(at, "option %s of %s%s", path, n.uses, v.Says)
+		p.Add(at, "option %s of %s%s", path, n.uses, v.Text)
 	}
 }
 

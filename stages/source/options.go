@@ -415,7 +415,7 @@ func (s schema) check(options map[string]any) error {
 		case wrong.Quotes && sch.secret():
 			all = append(all, at.mistake("%s: its value is not allowed", option))
 		default:
-			all = append(all, at.mistake("%s%s", option, wrong.Says))
+			all = append(all, at.mistake("%s%s", option, wrong.Text))
 		}
 	}
 	if len(all) > 0 {
