@@ -23,8 +23,8 @@ import (
 // children when it dies. A process that declares no network gets an empty network namespace.
 //
 // Without root this needs a user namespace, in which the files of other users appear to belong to
-// nobody. Some programs refuse such files (ssh its own configuration), so an interpreter that
-// declares the network gets no namespace. Only its Landlock domain then separates it from this
+// the user nobody. Some programs refuse such files (ssh its own configuration), so an interpreter
+// that declares the network gets no namespace. Only its Landlock domain then separates it from this
 // process, and the thread that started it is in that domain, with the memory of all threads. So
 // the process is held back until that thread has ended. This precludes a parent-death signal, so
 // the process only notices the end of this process by the end of stdin.

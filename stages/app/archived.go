@@ -123,9 +123,9 @@ func (o *opened) isRoot(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	return descriptor.Unmarshal(data, &index) == nil && index.Annotations[artifact.AnnotationFormat] != "", nil
 }
 
-// checkArchive returns an error if an archive differs from what Save writes for its application,
-// which is the one that it lists, or else found. It does nothing if there is no application.
-// exact also checks the bytes that no digest covers.
+// checkArchive returns an error if an archive differs from what Save writes for its application:
+// the one that it lists or, if it lists none, found. An archive without an application is not
+// checked. exact also checks the bytes that no digest covers.
 func (o *opened) checkArchive(ctx context.Context, found ocispec.Descriptor, exact bool) error {
 	if !o.isArchive() {
 		return nil

@@ -277,8 +277,8 @@ func (s *Stage) memoryKey(f *found, at taken) (digest.Digest, error) {
 	return digest.FromBytes(key), err
 }
 
-// remembered is the name of the answer in an entry of the memory. The descriptor contains its
-// data; there is no blob.
+// remembered is the name of the answer in an entry of the memory. Its descriptor contains the
+// data, so that the entry needs no blob.
 const remembered = "answer"
 
 func (s *Stage) recall(ctx context.Context, t *engine.Task, key digest.Digest) (a answer, ok bool) {

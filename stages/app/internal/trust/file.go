@@ -122,7 +122,7 @@ func (r *reader) read(f *file, root *document.Value) {
 		r.policy.Origin, r.policy.OriginAt = r.known(f.Origin, at), fmt.Sprintf("%s:%d", r.name, at.Line)
 	}
 	if len(f.Images)+len(f.Applications) == 0 && f.Origin == "" && !r.policy.Deny && defined {
-		r.problems.Add(root.At, "there is no rule, and so nothing is refused: add images, applications or origin, or default: deny")
+		r.problems.Add(root.At, "there is no rule, so nothing would be refused: add images, applications or origin, or default: deny")
 	}
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// argocd has the processes of Argo CD that read and deploy applications, and the Redis of tests
-// that Argo CD uses if there is no other. The processes for people are not built: the API server,
-// the user interface, notifications and the command line.
+// Command argocd contains the processes of Argo CD that read and deploy applications, and the
+// Redis of its tests. It leaves out the API server, the user interface, notifications and the
+// command line, which deploying does not need.
 package main
 
 import (
